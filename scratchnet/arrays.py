@@ -1,0 +1,170 @@
+"""The only validators. Kernels have no bounds checks, so what is not checked here can end the process.
+
+Every message has three parts: what was expected, what came, what to do. A wrong type (dtype included) is a TypeError, a
+wrong shape or value a ValueError.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+Shape = tuple[int, ...]
+FLOATS = ("float32", "float64")
+
+
+def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
+    """Return `array`, C-contiguous, or say what is wrong with it.
+
+    Args:
+        name: how the message calls it, e.g. "Dense.forward: x".
+        array: must be a plain np.ndarray (masked arrays and lists are refused: they hide a conversion).
+        dtype: the dtype it must have; None accepts float32 and float64.
+        shape: the shape it must have; None in a position accepts any size there.
+
+    Returns:
+        the same array where it is C-contiguous, aligned and in native byte order, else a copy that is.
+
+    Raises:
+        TypeError: not an array, or of another dtype.
+        ValueError: of another shape.
+    """
+    if type(array) is not np.ndarray and not (isinstance(array, np.memmap)):
+        raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}; convert it with np.asarray")
+    if dtype is None:
+        if array.dtype.name not in FLOATS:
+            raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}; convert it with .astype")
+    elif array.dtype != dtype:
+        wanted = np.dtype(dtype).name
+        raise TypeError(f"{name}: expected dtype {wanted}, got {array.dtype}; convert it with .astype(np.{wanted})")
+    if shape is not None and not (
+        len(shape) == array.ndim and all(want in (None, got) for want, got in zip(shape, array.shape))
+    ):
+        raise ValueError(f"{name}: expected shape {show_shape(shape)}, got {show_shape(array.shape)}")
+    return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=("C", "A"))
+
+
+def check_same_shape(name: str, array: np.ndarray, other_name: str, other: np.ndarray) -> None:
+    """Refuse two arrays of unequal shape, naming both."""
+    if array.shape != other.shape:
+        raise ValueError(
+            f"{name}: expected the shape of {other_name}, {show_shape(other.shape)}, got {show_shape(array.shape)}"
+        )
+
+
+def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse.csr_matrix:
+    """Return a SciPy CSR matrix or array of (N >= 1, features), after proving that its indices stay inside.
+
+    Raises:
+        TypeError: another sparse format, or another dtype.
+        ValueError: another shape, no rows, or indptr and indices that do not describe a matrix.
+    """
+    if matrix.format != "csr":
+        raise TypeError(f"{name}: expected a CSR matrix, got format {matrix.format!r}; convert it with .tocsr()")
+    if matrix.dtype != dtype:
+        wanted = np.dtype(dtype).name
+        raise TypeError(f"{name}: expected dtype {wanted}, got {matrix.dtype}; convert it with .astype(np.{wanted})")
+    if matrix.shape[1] != features or matrix.shape[0] == 0:
+        raise ValueError(f"{name}: expected shape (N, {features}) with N >= 1, got {show_shape(matrix.shape)}")
+    indptr, indices = matrix.indptr, matrix.indices
+    if len(indptr) != matrix.shape[0] + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        raise ValueError(f"{name}: expected indptr to rise from 0 over {matrix.shape[0]} rows; the matrix is damaged")
+    if indptr[-1] != len(indices) or len(indices) != len(matrix.data):
+        raise ValueError(
+            f"{name}: expected {indptr[-1]} indices and values, as indptr ends, "
+            f"got {len(indices)} and {len(matrix.data)}; the matrix is damaged"
+        )
+    if len(indices) and (indices.min() < 0 or indices.max() >= features):
+        raise ValueError(
+            f"{name}: expected column indices from 0 to {features - 1}, got {indices.min()} to {indices.max()}"
+        )
+    return matrix
+
+
+def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray:
+    """Return `labels` as (count,) int64, each in [0, classes); a bad one is named by index and value."""
+    if not isinstance(labels, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array of integers, got {type(labels).__name__}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integer labels, got dtype {labels.dtype}; convert them with .astype(np.int64)")
+    if labels.shape != (count,):
+        raise ValueError(f"{name}: expected shape ({count},), got {show_shape(labels.shape)}; one label per row")
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if bad.size:
+        raise ValueError(
+            f"{name}: expected labels from 0 to {classes - 1} ({classes} classes), "
+            f"got {labels[bad[0]]} at index {bad[0]} ({bad.size} bad in all)"
+        )
+    return np.ascontiguousarray(labels, dtype=np.int64)
+
+
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Refuse NaN and infinity, naming the first place."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"{name}: expected finite numbers, got {array[place]} at index {place} "
+            f"({int((~finite).sum())} in all); remove or impute these rows first"
+        )
+
+
+def check_integer(name: str, value: Any, minimum: int) -> int:
+    """Return `value` as int, at least `minimum`. Booleans are refused."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, got {value!r} ({type(value).__name__})")
+    if value < minimum:
+        raise ValueError(f"{name}: expected an integer >= {minimum}, got {value}")
+    return int(value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    include_low: bool = True,
+    include_high: bool = False,
+) -> float:
+    """Return `value` as float, finite and inside the interval from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
+    above = low < value or (include_low and value == low)
+    below = value < high or (include_high and value == high)
+    if not (above and below and math.isfinite(value)):
+        left = f"{'[' if include_low and math.isfinite(low) else '('}{low:g}"
+        right = f"{high:g}{']' if include_high and math.isfinite(high) else ')'}"
+        raise ValueError(f"{name}: expected a finite number in {left}, {right}, got {value}")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return `value` when it is one of `choices`; else suggest the nearest."""
+    names = sorted(choices)
+    if isinstance(value, str) and value in names:
+        return value
+    near = difflib.get_close_matches(str(value).lower(), [n.lower() for n in names], n=1)
+    hint = f"; did you mean {next(n for n in names if n.lower() == near[0])!r}?" if near else ""
+    raise ValueError(f"{name}: expected one of {', '.join(names)}, got {value!r}{hint}")
+
+
+def check_pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """Return (height, width) from an int or a pair of ints, each at least `minimum`."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{name}: expected an integer or a pair (height, width), got {value!r}")
+        return check_integer(f"{name}[0]", value[0], minimum), check_integer(f"{name}[1]", value[1], minimum)
+    size = check_integer(name, value, minimum)
+    return size, size
+
+
+def show_shape(shape: tuple[int | None, ...]) -> str:
+    """(None, 28, 28, 1) -> "(N, 28, 28, 1)": a free size is written N."""
+    sizes = ["N" if size is None else str(size) for size in shape]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"

@@ -1,0 +1,39 @@
+"""The folder for what scratchnet can make again: compiled kernels and decoded datasets."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def cache_root() -> Path:
+    """$SCRATCHNET_CACHE, else $XDG_CACHE_HOME/scratchnet, else ~/.cache/scratchnet.
+
+    Raises:
+        RuntimeError: none of them is set and there is no home folder.
+    """
+    if "SCRATCHNET_CACHE" in os.environ:
+        return Path(os.environ["SCRATCHNET_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "scratchnet"
+
+
+def private_folder(name: str) -> Path:
+    """Make `cache_root()/name`, readable and writable by its owner alone, and prove that a file can be written there.
+
+    Raises:
+        OSError: it can't be made or written, or belongs to another user.
+        RuntimeError: there is no home folder to put it in.
+    """
+    folder = cache_root() / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "posix":
+        found = folder.stat()
+        if found.st_uid != os.getuid():
+            raise PermissionError(f"{folder} belongs to another user")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)
+    probe = folder / f".probe-{os.getpid()}"
+    probe.write_bytes(b"")
+    probe.unlink()
+    return folder

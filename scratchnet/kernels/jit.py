@@ -1,0 +1,183 @@
+"""The one decorator under every kernel: how it is compiled, where the result is cached, when it runs on many threads.
+
+Compilation is lazy: the first call with a given set of types compiles, or loads from the cache. The cache folder is our
+own, because numba's default key covers only the file a kernel stands in: an edited helper in another file, or another
+NUMBA_* flag, would silently run old machine code. The folder is named by a hash of all of that, is readable by its owner
+alone (a cache entry is a pickle: who can write it can run code), and where it can't be used kernels are compiled in
+memory, with one warning.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scratchnet import threads  # before numba: it sets the wait policy that the pool reads when it loads
+
+import numba  # isort: skip
+import numpy as np
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+from scratchnet.cache import private_folder
+
+# `True` would also promise that no NaN ever comes, and every isnan() would become a constant False.
+FASTMATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+
+# Below this many elements in the largest array one thread is done before a second one has woken up.
+PARALLEL_FROM = 32_768
+
+
+class Kernel:
+    """A compiled function with two bodies from one source: `serial` and `parallel` (where `prange` splits the loop).
+
+    Calling it runs the parallel body when the largest array is worth it and this process may (threads.py). Both bodies
+    write the same bits: a kernel parallelises over what it writes, and sums in an order that no thread count changes.
+    Python floats are cast to the dtype of the first array: left as they are, they would turn a float32 loop into float64.
+    """
+
+    def __init__(self, function: Callable[..., None], flatten: bool) -> None:
+        functools.update_wrapper(self, function)
+        self._flatten = flatten
+        if numba.config.DISABLE_JIT:
+            self.serial = self.parallel = function
+        else:
+            self.serial = _compiled(function, parallel=False)
+            self.parallel = _compiled(function, parallel=True)
+
+    def __call__(self, *args: Any) -> None:
+        if self._flatten:
+            args = tuple(a.reshape(-1) if isinstance(a, np.ndarray) else a for a in args)
+        scalar = args[0].dtype.type
+        args = tuple(scalar(a) if type(a) is float else a for a in args)
+        if worth_threads(args) and threads.parallel_allowed():
+            with threads.LOCK:
+                self.parallel(*args)
+        else:
+            self.serial(*args)
+
+
+def kernel(function: Callable[..., None]) -> Kernel:
+    """Compile `function` on first use; see Kernel."""
+    return Kernel(function, flatten=False)
+
+
+def elementwise(function: Callable[..., None]) -> Kernel:
+    """A kernel over 1-D arrays that is called with (contiguous) arrays of any rank: one compiled version serves all."""
+    return Kernel(function, flatten=True)
+
+
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function that only kernels call; it is inlined into them and cached with them."""
+    return numba.njit(**OPTIONS)(function)
+
+
+def worth_threads(args: tuple[Any, ...]) -> bool:
+    """The one place that chooses between a serial and a parallel run, by the size of the largest array."""
+    return any(type(a) is np.ndarray and a.size >= PARALLEL_FROM for a in args) and numba.get_num_threads() > 1
+
+
+def _compiled(function: Callable[..., None], parallel: bool) -> Any:
+    dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
+    folder = cache_folder()
+    if folder is not None:
+        kind = "parallel" if parallel else "serial"
+        dispatcher._cache = _Cache(function, folder, kind)
+    return dispatcher
+
+
+# --- the cache ---------------------------------------------------------------------------------------------------
+
+
+def _state_hash() -> str:
+    """A hash of everything that can change what a kernel compiles to, the CPU aside (numba's own key has it)."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    flags = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_"))
+    ignored = {"NUMBA_NUM_THREADS", "NUMBA_CACHE_DIR", "NUMBA_THREADING_LAYER"}
+    digest.update(repr([f for f in flags if f[0] not in ignored]).encode())
+    digest.update(f"{numba.__version__} {np.__version__} {sys.version_info[:2]}".encode())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """The folder of compiled kernels, made if absent; None (and one warning) where it can't be used safely."""
+    try:
+        return private_folder(f"kernels-{_state_hash()}")
+    except (OSError, RuntimeError) as error:
+        _warn_uncached(str(error))
+        return None
+
+
+@functools.cache
+def _warned() -> list[str]:
+    return []
+
+
+def _warn_uncached(reason: str) -> None:
+    if not _warned():
+        warnings.warn(
+            f"scratchnet: compiled kernels stay in memory, because the cache folder can't be used ({reason}); "
+            "every start compiles again. Set SCRATCHNET_CACHE to a folder of yours.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    _warned().append(reason)
+
+
+class _Locator(_CacheLocator):
+    """Tells numba to keep a kernel in our folder. The folder's name already stands for the sources and flags."""
+
+    def __init__(self, folder: Path, kind: str, line: int) -> None:
+        self._folder, self._kind, self._line = folder, kind, line
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        return self._folder.name
+
+    def get_disambiguator(self) -> str:
+        return f"{self._line}-{self._kind}"
+
+
+class _Cache(FunctionCache):
+    """numba's function cache in our folder, for which a damaged or unwritable file is a miss, never an error."""
+
+    def __init__(self, function: Callable[..., None], folder: Path, kind: str) -> None:
+        locator = _Locator(folder, kind, function.__code__.co_firstlineno)
+
+        class Here(_Locator):
+            @classmethod
+            def from_function(cls, py_func: Any, py_file: str) -> _Locator:
+                return locator
+
+        class Implementation(CompileResultCacheImpl):
+            _locator_classes = [Here]
+
+        self._impl_class = Implementation
+        super().__init__(function)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a truncated pickle raises nearly anything
+            try:
+                self.flush()
+            except OSError as error:
+                _warn_uncached(str(error))
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            _warn_uncached(str(error))

@@ -1,0 +1,174 @@
+"""What every layer is: shapes, parameters, buffers, and what is kept between forward and backward. No arithmetic.
+
+A layer is written once and runs on either floor: `self.ops` is the module reference or kernels. A subclass declares
+shapes in `build` and calls operations in `_forward` and `_backward`; this class checks what comes in, hands out buffers,
+and makes sure that a backward pass follows its own forward pass.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from scratchnet.arrays import Shape, check_array, show_shape
+
+
+class Layer:
+    """A step of a net, from (N, *input_shape) to (N, *output_shape).
+
+    Attributes:
+        input_shape, output_shape: of one example, without N. Known after `build`.
+        parameter_shapes: name -> shape of each trained array, in the order in which the net stores them.
+        layers: the layers inside this one, for a layer made of layers.
+        use_bias: False for a Dense or Conv2d made with bias=False.
+        kinked: True where the output has kinks (ReLU, max): gradcheck then leaves out what crosses one.
+        ops, dtype: the floor and precision it runs on; set by the net.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    kinked = False
+    use_bias = True
+
+    def __init__(self) -> None:
+        self.parameter_shapes: dict[str, Shape] = {}
+        self._buffer_shapes: dict[str, tuple[Shape, Any]] = {}  # name -> (shape of one example, dtype or None)
+        self._buffers: dict[str, np.ndarray] = {}
+        self._kept: tuple | None = None
+        self._bound = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    # --- what a subclass writes --------------------------------------------------------------------------------------
+
+    def build(self, input_shape: Shape) -> Shape:
+        """Fix all shapes for inputs of (N, *input_shape); return the output shape, without N.
+
+        Raises:
+            ValueError: this layer can't follow a layer of that output shape.
+        """
+        raise NotImplementedError
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Write the first values of the parameters; nothing to do without parameters."""
+
+    def _forward(self, x: Any, train: bool) -> np.ndarray:
+        """Return y; when `train`, put what backward needs into `self._kept`."""
+        raise NotImplementedError
+
+    def _backward(self, dy: np.ndarray, kept: tuple, input_gradient: bool) -> np.ndarray | None:
+        """Overwrite the parameter gradients; return dx, or None where it is not asked for."""
+        raise NotImplementedError
+
+    # --- what a user calls -------------------------------------------------------------------------------------------
+
+    def forward(self, x: Any, train: bool = False) -> np.ndarray:
+        """Compute the output for a batch.
+
+        Args:
+            x: (N, *input_shape), N >= 1, of the net's dtype. Read, and needed again by backward when `train`.
+            train: keep what backward needs (dropout and batch norm behave as in training).
+
+        Returns:
+            (N, *output_shape), a buffer of the layer: valid until its next forward.
+
+        Raises:
+            TypeError, ValueError: x has another dtype or shape, or no rows.
+        """
+        self._require_net()
+        x = self._check_batch(x)
+        self._kept = None
+        return self._forward(x, train)
+
+    def backward(self, dy: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
+        """Compute the gradients of the last training batch, overwriting the earlier ones.
+
+        Args:
+            dy: (N, *output_shape): dLoss/dy. Read.
+            input_gradient: False skips dx, which the first layer of a net has no use for.
+
+        Returns:
+            dx, (N, *input_shape), a buffer of the layer; None without `input_gradient`.
+
+        Raises:
+            RuntimeError: no forward(x, train=True) came before, or it was used up by an earlier backward.
+        """
+        if self._kept is None:
+            raise RuntimeError(
+                f"{self._name()}.backward: expected a forward(x, train=True) just before, found none left; "
+                "each training forward serves one backward, and a forward without train=True discards it"
+            )
+        kept, self._kept = self._kept, None
+        rows = kept[0].shape[0]
+        dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, (rows, *self.output_shape))
+        return self._backward(dy, kept, input_gradient)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a layer learns or counts beside its parameters, by name; a checkpoint saves it. Written in place to restore."""
+        return {}
+
+    def kinks(self) -> np.ndarray | None:
+        """Which side of its kinks each number of the last forward fell on, as integers; None where there are none."""
+        return None
+
+    def memory(self, batch_size: int) -> int:
+        """Bytes of the buffers a training step at `batch_size` uses."""
+        own = sum(
+            batch_size * int(np.prod(shape, dtype=object)) * np.dtype(dtype or self.dtype).itemsize
+            for shape, dtype in self._buffer_shapes.values()
+        )
+        return own + sum(layer.memory(batch_size) for layer in self.layers)
+
+    # --- what the net and subclasses use -----------------------------------------------------------------------------
+
+    def bind(self, ops: ModuleType, dtype: np.dtype, params: dict[str, np.ndarray], grads: dict[str, np.ndarray]) -> None:
+        """Attach the floor, and the views into the net's flat arrays as `name` and `dname`."""
+        self.ops, self.dtype = ops, dtype
+        for name in self.parameter_shapes:
+            setattr(self, name, params[name])
+            setattr(self, f"d{name}", grads[name])
+        if not self.use_bias:  # the operations always add one: zeros here, and a gradient nobody reads
+            self.bias, self.dbias = np.zeros(self.output_shape[-1], dtype), np.empty(self.output_shape[-1], dtype)
+        self._bound = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.__dict__.get("_bound") and name.removeprefix("d") in self.parameter_shapes:
+            raise AttributeError(
+                f"{self._name()}.{name} is a view into the net's flat array, and assigning would detach it; "
+                f"write layer.{name}[...] = value"
+            )
+        super().__setattr__(name, value)
+
+    def _declare_buffer(self, name: str, shape: Shape, dtype: Any = None) -> None:
+        """Announce a buffer of (N, *shape), of the net's dtype unless another is given."""
+        self._buffer_shapes[name] = (shape, dtype)
+
+    def _buffer(self, name: str, rows: int) -> np.ndarray:
+        """The declared buffer for a batch of `rows`: allocated once for the largest batch, a slice of it for others."""
+        held = self._buffers.get(name)
+        if held is None or held.shape[0] < rows:
+            shape, dtype = self._buffer_shapes[name]
+            held = self._buffers[name] = np.empty((rows, *shape), dtype or self.dtype)
+        return held[:rows]
+
+    def _check_batch(self, x: Any) -> Any:
+        x = check_array(f"{self._name()}.forward: x", x, self.dtype, (None, *self.input_shape))
+        if x.shape[0] == 0:
+            raise ValueError(f"{self._name()}.forward: x: expected at least one row, got shape {show_shape(x.shape)}")
+        return x
+
+    def _require_net(self) -> None:
+        if not self._bound:
+            raise RuntimeError(f"{self._name()}: a layer works inside a net; make one with Sequential([...], input_shape)")
+
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _require_rank(self, input_shape: Shape, rank: int, meaning: str, remedy: str) -> None:
+        """Refuse an input whose examples do not have `rank` axes."""
+        if len(input_shape) != rank:
+            raise ValueError(
+                f"{self._name()}: expected examples of shape {meaning}, got {show_shape(input_shape)}; {remedy}"
+            )

@@ -1,0 +1,80 @@
+"""The dense layer, for dense batches and, as a first layer, for sparse ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from scratchnet.arrays import Shape, check_csr, check_integer
+from scratchnet.initializers import Initializer, he_normal
+from scratchnet.layers.base import Layer
+
+
+class Dense(Layer):
+    """Compute y = x W + b: (N, D) -> (N, U).
+
+    A SciPy CSR batch is accepted where this is the net's first layer; it is never made dense.
+
+    Args:
+        units: U, the number of outputs.
+        bias: False leaves b out, for a layer that batch norm follows.
+        init: fills `weight`; the bias starts at 0.
+
+    Attributes:
+        weight, dweight: (D, U). bias, dbias: (U,).
+    """
+
+    def __init__(self, units: int, bias: bool = True, init: Initializer = he_normal) -> None:
+        super().__init__()
+        self.units = check_integer("Dense: units", units, minimum=1)
+        self.use_bias = bool(bias)
+        self.init = init
+
+    def __repr__(self) -> str:
+        return f"Dense({self.units}{'' if self.use_bias else ', bias=False'})"
+
+    def build(self, input_shape: Shape) -> Shape:
+        self._require_rank(input_shape, 1, "(D,)", "put Flatten() before it")
+        features = input_shape[0]
+        self.parameter_shapes = {"weight": (features, self.units)}
+        if self.use_bias:
+            self.parameter_shapes["bias"] = (self.units,)
+        self._declare_buffer("y", (self.units,))
+        self._declare_buffer("dx", (features,))
+        self.input_shape, self.output_shape = input_shape, (self.units,)
+        return self.output_shape
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        self.init(self.weight, rng)
+        self.bias[...] = 0
+
+    def _check_batch(self, x: Any) -> Any:
+        if scipy.sparse.issparse(x):
+            return check_csr("Dense.forward: x", x, self.dtype, self.input_shape[0])
+        return super()._check_batch(x)
+
+    def _forward(self, x: Any, train: bool) -> np.ndarray:
+        y = self._buffer("y", x.shape[0])  # (N, U)
+        if scipy.sparse.issparse(x):
+            self.ops.csr_dense_forward(y, x.indptr, x.indices, x.data, self.weight, self.bias)
+        else:
+            self.ops.dense_forward(y, x, self.weight, self.bias)
+        if train:
+            self._kept = (x,)
+        return y
+
+    def _backward(self, dy: np.ndarray, kept: tuple, input_gradient: bool) -> np.ndarray | None:
+        (x,) = kept
+        if scipy.sparse.issparse(x):
+            if input_gradient:
+                raise ValueError("Dense.backward: a sparse batch has no input gradient; pass input_gradient=False")
+            self.ops.csr_dense_backward_weight(self.dweight, self.dbias, x.indptr, x.indices, x.data, dy)
+            return None
+        self.ops.dense_backward_weight(self.dweight, self.dbias, x, dy)
+        if not input_gradient:
+            return None
+        dx = self._buffer("dx", x.shape[0])  # (N, D)
+        self.ops.dense_backward_input(dx, dy, self.weight)
+        return dx

@@ -1,0 +1,80 @@
+"""The one place that knows about thread pools.
+
+Numba's pool (OpenMP on Linux) and the BLAS behind NumPy's `@` want the same cores. An OpenMP worker that spins while it
+waits takes them from BLAS: a product followed by a parallel kernel then runs several times slower. So the policy is set
+here, before numba loads: wait passively, after a spin short enough to bridge two kernels in a row. `setdefault` lets a
+user's own setting win, and `SCRATCHNET_THREADS=off` leaves the environment alone.
+
+Numba's pools are not safe everywhere: the workqueue layer aborts the process when two Python threads launch kernels at
+once, OpenMP kills a forked child that launches one. `LOCK` is held around every parallel launch, and after a fork the
+child runs the serial kernels.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+POLICY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+
+if os.environ.get("SCRATCHNET_THREADS", "").lower() != "off":
+    for _name, _value in POLICY.items():
+        os.environ.setdefault(_name, _value)
+
+LOCK = threading.RLock()
+_forked = False
+
+
+def _after_fork() -> None:
+    global LOCK, _forked
+    LOCK = threading.RLock()  # the parent's may be held by a thread that does not exist here
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def parallel_allowed() -> bool:
+    """False in a forked child, where a parallel launch would kill the process."""
+    return not _forked
+
+
+def available_threads() -> int:
+    """The most threads a kernel can use: NUMBA_NUM_THREADS, by default the cores this process may run on."""
+    import numba
+
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def get_threads() -> int:
+    """The number of threads a parallel kernel uses now."""
+    import numba
+
+    return int(numba.get_num_threads())
+
+
+def set_threads(count: int) -> None:
+    """Use `count` threads in kernels and in NumPy's BLAS, in this process.
+
+    Args:
+        count: 1 <= count <= available_threads().
+
+    Raises:
+        TypeError: `count` is no integer.
+        ValueError: `count` is out of range.
+    """
+    import numba
+    from threadpoolctl import threadpool_limits  # installed with scikit-learn, which requires it
+
+    from scratchnet.arrays import check_integer
+
+    most = available_threads()
+    check_integer("threads", count, minimum=1)
+    if count > most:
+        raise ValueError(
+            f"threads: expected at most {most}, got {count}; "
+            f"set NUMBA_NUM_THREADS={count} before starting Python to run more threads than that"
+        )
+    numba.set_num_threads(count)
+    threadpool_limits(limits=count, user_api="blas")
