@@ -48,7 +48,7 @@ def leaky_relu_backward(dx: np.ndarray, dy: np.ndarray, x: np.ndarray, slope: fl
 
 
 @helper
-def sigmoid(v: float) -> float:
+def _sigmoid(v: float) -> float:
     """1 / (1 + exp(-v)) of one number, in its own dtype, without overflow."""
     one = type(v)(1)
     e = math.exp(-abs(v))
@@ -59,7 +59,7 @@ def sigmoid(v: float) -> float:
 def sigmoid_forward(y: np.ndarray, x: np.ndarray) -> None:
     """y = 1 / (1 + exp(-x)); see reference.sigmoid_forward."""
     for i in prange(x.size):
-        y[i] = sigmoid(x[i])
+        y[i] = _sigmoid(x[i])
 
 
 @elementwise
@@ -97,4 +97,4 @@ def softplus_forward(y: np.ndarray, x: np.ndarray) -> None:
 def softplus_backward(dx: np.ndarray, dy: np.ndarray, x: np.ndarray) -> None:
     """dx = dy / (1 + exp(-x)); see reference.softplus_backward."""
     for i in prange(x.size):
-        dx[i] = dy[i] * sigmoid(x[i])
+        dx[i] = dy[i] * _sigmoid(x[i])

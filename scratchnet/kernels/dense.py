@@ -14,13 +14,13 @@ from scratchnet.kernels.jit import kernel
 def dense_forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
     """y = x W + b; see reference.dense_forward."""
     np.matmul(x, weight, out=y)
-    add_bias(y, bias)
+    _add_bias(y, bias)
 
 
 def dense_backward_weight(dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: np.ndarray) -> None:
     """dW = x^T dy, db = sum_n dy; see reference.dense_backward_weight."""
     np.matmul(x.T, dy, out=dweight)
-    sum_rows(dbias, dy)
+    _sum_rows(dbias, dy)
 
 
 def dense_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> None:
@@ -29,7 +29,7 @@ def dense_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> 
 
 
 @kernel
-def add_bias(y: np.ndarray, bias: np.ndarray) -> None:
+def _add_bias(y: np.ndarray, bias: np.ndarray) -> None:
     """y[n, u] += bias[u]."""
     for n in prange(y.shape[0]):
         for u in range(y.shape[1]):
@@ -37,7 +37,7 @@ def add_bias(y: np.ndarray, bias: np.ndarray) -> None:
 
 
 @kernel
-def sum_rows(total: np.ndarray, rows: np.ndarray) -> None:
+def _sum_rows(total: np.ndarray, rows: np.ndarray) -> None:
     """total[u] = sum_n rows[n, u], in the order of n whatever the number of threads: each thread owns columns."""
     units = rows.shape[1]
     blocks = (units + 15) // 16

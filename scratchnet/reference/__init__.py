@@ -1,1 +1,22 @@
+"""Every operation in plain NumPy: what CORRECT means. One file per subject; forward stands directly above backward.
 
+An operation is a function on arrays. The arrays it writes come first, then those it reads, then scalars, so that a call
+reads as an assignment: `dense_forward(y, x, weight, bias)` is y = x W + b. The caller allocates; what is only read stays
+untouched. `dname` is dLoss/dname and has the shape of `name`. Operations trust their caller: layers and losses check.
+
+Shape letters: N batch, H W image, C channels, KH KW kernel, D features in, U units out, P all parameters, K classes.
+"""
+
+from scratchnet.reference.activations import (
+    leaky_relu_backward,
+    leaky_relu_forward,
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    softplus_backward,
+    softplus_forward,
+    tanh_backward,
+    tanh_forward,
+)
+from scratchnet.reference.dense import dense_backward_input, dense_backward_weight, dense_forward
