@@ -133,6 +133,9 @@ class Layer:
             self.bias, self.dbias = np.zeros(self.output_shape[-1], dtype), np.empty(self.output_shape[-1], dtype)
         self._bound = True
 
+    def seed_with(self, seed: int, index: int) -> None:
+        """Take the net's seed and this layer's number in it; for layers that draw random numbers while training."""
+
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get("_bound") and name.removeprefix("d") in self.parameter_shapes:
             raise AttributeError(

@@ -1,0 +1,193 @@
+"""Sequential: a chain of layers over one flat array of parameters and one of gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from types import ModuleType
+
+import numpy as np
+
+from scratchnet import kernels
+from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, show_shape
+from scratchnet.layers.base import Layer
+
+
+class Sequential:
+    """A net: each layer's output is the next one's input.
+
+        x -> layers[0] -> layers[1] -> ... -> y          dy -> ... -> layers[1] -> layers[0] (-> dx)
+
+    Shapes are inferred at construction, so a misfit is an error here and not in the first step.
+
+    Args:
+        layers: Layer objects, used in this net only.
+        input_shape: shape of one example, without N: (784,), (28, 28, 1).
+        seed: of the initial weights and the dropout masks. Same seed, same bits.
+        dtype: "float32" or "float64", of parameters, inputs and outputs.
+        ops: the floor to run on, a module: scratchnet.kernels (fast) or scratchnet.reference (readable).
+
+    Attributes:
+        params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so an
+            optimizer is one loop over two arrays. `backward` overwrites `grads`.
+
+    Raises:
+        TypeError, ValueError: something that is no layer, a layer used twice, shapes that do not fit.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: Iterable[int],
+        seed: int = 0,
+        dtype: str = "float32",
+        ops: ModuleType = kernels,
+    ) -> None:
+        self.layers = tuple(layers)
+        self.input_shape = tuple(check_integer("Sequential: input_shape", size, minimum=1) for size in input_shape)
+        self.seed = check_integer("Sequential: seed", seed, minimum=0)
+        self.dtype = np.dtype(check_choice("Sequential: dtype", np.dtype(dtype).name, FLOATS))
+        self.ops = ops
+        self._check_layers()
+        self.output_shape = self._build()
+        self._allocate()
+        trained = [i for i, layer in enumerate(self.layers) if any(below.parameter_shapes for _, below in walk([layer]))]
+        self._first_trained = trained[0] if trained else 0
+
+    def forward(self, x: np.ndarray, train: bool = False) -> np.ndarray:
+        """Compute the outputs of a batch.
+
+        Args:
+            x: (N, *input_shape), N >= 1, of the net's dtype; a SciPy CSR batch where the first layer takes one. Read.
+            train: keep what backward needs; dropout and batch norm behave as in training.
+
+        Returns:
+            (N, *output_shape). With `train` it is the net's own buffer, overwritten by the next forward; without, it is
+            yours to keep.
+        """
+        for layer in self.layers:
+            x = layer.forward(x, train)
+        return x if train else x.copy()
+
+    def backward(self, dy: np.ndarray, input_gradient: bool = False) -> np.ndarray | None:
+        """Overwrite `grads` with the gradient of the loss whose derivative by the last outputs is `dy`.
+
+        Args:
+            dy: (N, *output_shape), of the net's dtype. Read.
+            input_gradient: also compute dLoss/dx, for a net that another one feeds.
+
+        Returns:
+            dx, (N, *input_shape), a buffer of the net, or None.
+
+        Raises:
+            RuntimeError: no forward(x, train=True) came before, or its backward has been done.
+        """
+        gradient: np.ndarray | None = dy
+        for i in range(len(self.layers) - 1, -1, -1):
+            wanted = input_gradient or i > self._first_trained
+            gradient = self.layers[i].backward(gradient, wanted)  # type: ignore[arg-type]
+            if not wanted:
+                break
+        return gradient
+
+    def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Compute the outputs of any number of examples, `batch_size` at a time. Returns a new (N, *output_shape)."""
+        check_integer("predict: batch_size", batch_size, minimum=1)
+        rows = range(0, max(1, x.shape[0]), batch_size)
+        return np.concatenate([self.forward(x[i : i + batch_size]) for i in rows])
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Views of all parameters by name: "0.weight", "0.bias", "2.1.weight" (layer 1 inside layer 2), ..."""
+        return {f"{name}.{part}": getattr(layer, part) for name, layer, part in self._parts()}
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """Views of all gradients under the names of their parameters."""
+        return {f"{name}.{part}": getattr(layer, f"d{part}") for name, layer, part in self._parts()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What layers keep beside parameters (running statistics, counters), by name; write `[...] =` to restore."""
+        return {f"{name}.{key}": value for name, layer in walk(self.layers) for key, value in layer.state().items()}
+
+    def summary(self, batch_size: int = 128) -> str:
+        """A table: layer, output shape, parameters, and the memory of a training step at `batch_size`."""
+        check_integer("summary: batch_size", batch_size, minimum=1)
+        rows = [("layer", "output", "parameters", f"memory at batch {batch_size}")]
+        rows.append(("input", show_shape((None, *self.input_shape)), "", ""))
+        total = 2 * self.params.nbytes
+        for i, layer in enumerate(self.layers):
+            below = [inner for _, inner in walk([layer])]
+            count = sum(math.prod(shape) for inner in below for shape in inner.parameter_shapes.values())
+            memory = layer.memory(batch_size)
+            total += memory
+            rows.append((f"{i} {layer!r}", show_shape((None, *layer.output_shape)), f"{count:,}", show_bytes(memory)))
+        rows.append(("total, with parameters and gradients", "", f"{self.params.size:,}", show_bytes(total)))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows]
+        rule = "-" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return f"Sequential([{', '.join(map(repr, self.layers))}], input_shape={self.input_shape})"
+
+    # --- construction ------------------------------------------------------------------------------------------------
+
+    def _check_layers(self) -> None:
+        if not self.layers:
+            raise ValueError("Sequential: expected at least one layer, got an empty list")
+        seen: set[int] = set()
+        for name, layer in walk(self.layers):
+            if not isinstance(layer, Layer):
+                got = f"the class {layer.__name__}" if isinstance(layer, type) else repr(layer)
+                raise TypeError(f"Sequential: expected layer objects, got {got} as layer {name}; write e.g. ReLU()")
+            if id(layer) in seen or layer._bound:
+                raise ValueError(f"Sequential: layer {name}, {layer!r}, is used already; make a new one for each place")
+            seen.add(id(layer))
+
+    def _build(self) -> Shape:
+        shape = self.input_shape
+        for i, layer in enumerate(self.layers):
+            try:
+                shape = layer.build(shape)
+            except ValueError as error:
+                raise ValueError(f"{error} (layer {i} of Sequential)") from None
+        return shape
+
+    def _allocate(self) -> None:
+        """Lay all parameters out in one flat array, hand each layer its views, and write the first values."""
+        sizes = [math.prod(layer.parameter_shapes[part]) for _, layer, part in self._parts()]
+        self.params = np.zeros(sum(sizes), self.dtype)  # (P,)
+        self.grads = np.zeros(sum(sizes), self.dtype)  # (P,)
+        end = 0
+        for index, (_, layer) in enumerate(walk(self.layers)):
+            params, grads = {}, {}
+            for part, shape in layer.parameter_shapes.items():
+                start, end = end, end + math.prod(shape)
+                params[part] = self.params[start:end].reshape(shape)
+                grads[part] = self.grads[start:end].reshape(shape)
+            layer.bind(self.ops, self.dtype, params, grads)
+            layer.seed_with(self.seed, index)
+            layer.initialize(np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index]))))
+
+    def _parts(self) -> Iterator[tuple[str, Layer, str]]:
+        for name, layer in walk(self.layers):
+            for part in layer.parameter_shapes:
+                yield name, layer, part
+
+
+def walk(layers: Iterable[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    """All layers with those inside them, each after its parent, as ("0", layer), ("2", layer), ("2.0", inner layer), ..."""
+    for i, layer in enumerate(layers):
+        yield f"{prefix}{i}", layer
+        yield from walk(getattr(layer, "layers", ()), f"{prefix}{i}.")
+
+
+def show_bytes(count: float) -> str:
+    """4096 -> "4.0 KiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
