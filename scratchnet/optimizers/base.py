@@ -1,0 +1,156 @@
+"""What every optimizer has: parameters, a learning rate, a count of steps, state arrays, and how they are saved.
+
+The methods themselves stand in descent.py and moments.py, their equations in reference/updates.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from scratchnet.arrays import check_array, check_in_place, check_integer, check_number
+
+LearningRate = float | Callable[[int], float]
+Betas = tuple[float, float]
+
+
+class Optimizer:
+    """A method over one flat array of parameters; a subclass names its arguments and writes `_update`.
+
+    Attributes:
+        params: (P,) the array that `step` moves.
+        lr: a number > 0, or a schedule t -> lr, asked for t = 1, 2, 3, ... A schedule may return 0, e.g. at its end.
+        t: steps done.
+        state: name -> (P,) array. m, v: running means of gradients and of their squares, in every method.
+        ops: the floor it runs on, the module kernels or reference.
+    """
+
+    arguments: tuple[str, ...] = ()  # names of the hyperparameters beside lr; a subclass keeps each as an attribute
+    scalars: tuple[str, ...] = ()  # names of attributes that change with the steps and are saved, beside t
+
+    def __init__(self, params: np.ndarray, lr: LearningRate, ops: ModuleType) -> None:
+        self.params = check_in_place(f"{self._name()}: params", params, (None,))
+        self.lr = lr
+        self.ops = ops
+        self.t = 0
+        self.state: dict[str, np.ndarray] = {}
+        self._unused = np.empty(0, params.dtype)
+
+    def __repr__(self) -> str:
+        values = {"lr": self.lr, **{name: getattr(self, name) for name in self.arguments}}
+        return f"{self._name()}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    @property
+    def lr(self) -> LearningRate:
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: LearningRate) -> None:
+        self._lr = lr if callable(lr) else self._number("lr", lr, include_low=False)
+
+    def current_lr(self) -> float:
+        """The learning rate of the next step, number t + 1."""
+        if callable(self._lr):
+            t = self.t + 1
+            return check_number(f"{self._name()}: lr: what the schedule returns for t = {t}", self._lr(t), 0)
+        return self._lr
+
+    def step(self, grads: np.ndarray) -> None:
+        """Move the parameters by one step.
+
+        Args:
+            grads: (P,) dLoss/dparams, of the dtype of params. Read. NaN in it becomes NaN in the parameter.
+
+        Raises:
+            TypeError, ValueError: grads has another dtype or shape, or is (a view of) the parameters themselves; or the
+                schedule returned no finite number >= 0. Then no step is done or counted.
+        """
+        grads = check_array(f"{self._name()}.step: grads", grads, self.params.dtype, self.params.shape)
+        if np.may_share_memory(grads, self.params):
+            raise ValueError(f"{self._name()}.step: grads: expected an array of its own, got memory shared with params")
+        lr = self.current_lr()
+        self.t += 1
+        self._update(grads, lr)
+
+    def _update(self, grads: np.ndarray, lr: float) -> None:
+        """Do step number self.t, by one operation of self.ops."""
+        raise NotImplementedError
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The arguments it was made with, fit for JSON; a schedule is given as the text it prints."""
+        values = {name: getattr(self, name) for name in self.arguments}
+        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {"lr": repr(self.lr) if callable(self.lr) else self.lr, **lists}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copy all that a resumed run needs beside params and the arguments: see load_state_dict."""
+        return {
+            "name": self._name(),
+            "t": self.t,
+            "scalars": {name: getattr(self, name) for name in self.scalars},
+            "arrays": {name: array.copy() for name, array in self.state.items()},
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what state_dict returned. An optimizer made with the same arguments then goes on bit for bit.
+
+        Raises:
+            TypeError, ValueError: another method, a missing or foreign name, another shape or dtype, a bad number.
+                Nothing is taken over then.
+        """
+        here = f"{self._name()}.load_state_dict"
+        _check_names(f"{here}: state", saved, ("name", "t", "scalars", "arrays"))
+        if saved["name"] != self._name():
+            raise ValueError(f"{here}: expected the state of {self._name()}, got that of {saved['name']!r}")
+        t = check_integer(f"{here}: t", saved["t"], minimum=0)
+        _check_names(f"{here}: scalars", saved["scalars"], self.scalars)
+        numbers = {name: check_number(f"{here}: {name}", saved["scalars"][name]) for name in self.scalars}
+        _check_names(f"{here}: arrays", saved["arrays"], self.state)
+        dtype, shape = self.params.dtype, self.params.shape
+        arrays = {name: check_array(f"{here}: {name}", saved["arrays"][name], dtype, shape) for name in self.state}
+        self.t = t
+        for name, number in numbers.items():
+            setattr(self, name, number)
+        for name, array in arrays.items():
+            self.state[name][...] = array
+
+    # --- what subclasses use -----------------------------------------------------------------------------------------
+
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _allocate(self, name: str, used: bool = True, value: float = 0.0) -> None:
+        """Make a state array, unless this mode has no use for it: an operation then gets an empty one."""
+        if used:
+            self.state[name] = np.full_like(self.params, value)
+
+    def _array(self, name: str) -> np.ndarray:
+        return self.state.get(name, self._unused)
+
+    def _number(self, name: str, value: Any, high: float = math.inf, **limits: bool) -> float:
+        """Check a hyperparameter: at least 0, below `high`."""
+        return check_number(f"{self._name()}: {name}", value, 0, high, **limits)
+
+    def _check_betas(self, betas: Any) -> Betas:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"{self._name()}: betas: expected two numbers in [0, 1), got {betas!r}")
+        return self._number("betas[0]", betas[0], 1), self._number("betas[1]", betas[1], 1)
+
+    def _rounded(self, rate: float) -> float:
+        """A decay rate as the parameters' dtype can hold it."""
+        rounded = float(self.params.dtype.type(rate))
+        if rounded == 1:
+            raise ValueError(f"{self._name()}: expected a decay rate < 1, got {rate}: 1 in float32; use float64 params")
+        return rounded
+
+
+def _check_names(name: str, mapping: Any, expected: Any) -> None:
+    """Refuse a dict whose keys are not exactly `expected`."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{name}: expected a dict, got {type(mapping).__name__}")
+    if set(mapping) != set(expected):
+        raise ValueError(f"{name}: expected the names {sorted(expected)}, got {sorted(map(str, mapping))}")
