@@ -29,7 +29,8 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
         shape: the shape it must have; None in a position accepts any size there.
 
     Returns:
-        the same array where it is C-contiguous, aligned and in native byte order, else a copy that is.
+        the same array where it is C-contiguous, aligned, writable and in native byte order, else a copy that is: every
+        other layout would compile another version of each kernel.
 
     Raises:
         TypeError: not an array, or of another dtype.
@@ -47,7 +48,26 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
         len(shape) == array.ndim and all(want in (None, got) for want, got in zip(shape, array.shape))
     ):
         raise ValueError(f"{name}: expected shape {show_shape(shape)}, got {show_shape(array.shape)}")
-    return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=("C", "A"))
+    if type(array) is np.ndarray and array.flags.carray and array.dtype.isnative:
+        return array
+    return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=("C", "A", "W", "E"))
+
+
+def check_in_place(name: str, array: Any, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
+    """Return `array` itself, proven fit to be written in place: float, C-contiguous, aligned and not read-only.
+
+    Raises:
+        TypeError: not an array, or not float32 or float64.
+        ValueError: of another shape, or only a copy of it could be written.
+    """
+    check_array(name, array, None, shape)
+    if not (array.flags.carray and array.dtype.isnative):
+        state = "read-only" if not array.flags.writeable else "strided, unaligned or byte-swapped"
+        raise ValueError(
+            f"{name}: expected a writable C-contiguous array, because it is written in place, got a {state} one; "
+            "make one with np.array(..., order='C')"
+        )
+    return array
 
 
 def check_same_shape(name: str, array: np.ndarray, other_name: str, other: np.ndarray) -> None:
@@ -92,7 +112,9 @@ def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray
     if not isinstance(labels, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array of integers, got {type(labels).__name__}")
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integer labels, got dtype {labels.dtype}; convert them with .astype(np.int64)")
+        raise TypeError(
+            f"{name}: expected integer labels, got dtype {labels.dtype}; convert them with .astype(np.int64)"
+        )
     if labels.shape != (count,):
         raise ValueError(f"{name}: expected shape ({count},), got {show_shape(labels.shape)}; one label per row")
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
@@ -112,6 +134,17 @@ def check_finite(name: str, array: np.ndarray) -> None:
         raise ValueError(
             f"{name}: expected finite numbers, got {array[place]} at index {place} "
             f"({int((~finite).sum())} in all); remove or impute these rows first"
+        )
+
+
+def check_interval(name: str, array: np.ndarray, low: float, high: float) -> None:
+    """Refuse numbers outside [low, high], and NaN, naming the first place."""
+    inside = (low <= array) & (array <= high)
+    if not inside.all():
+        place = tuple(int(i) for i in np.argwhere(~inside)[0])
+        raise ValueError(
+            f"{name}: expected numbers from {low:g} to {high:g}, got {array[place]} at index {place} "
+            f"({int((~inside).sum())} in all)"
         )
 
 

@@ -17,3 +17,22 @@ from scratchnet.kernels.activations import (
     tanh_forward,
 )
 from scratchnet.kernels.dense import dense_backward_input, dense_backward_weight, dense_forward
+from scratchnet.kernels.dropout import dropout_backward, dropout_forward
+from scratchnet.kernels.losses import binary_cross_entropy, gaussian_kl, mse, softmax_cross_entropy
+from scratchnet.kernels.norm import batch_norm_apply, batch_norm_backward, batch_norm_forward
+from scratchnet.kernels.residual import residual_backward, residual_forward
+from scratchnet.kernels.sparse import csr_dense_backward_weight, csr_dense_forward
+from scratchnet.kernels.updates import (
+    adadelta_update,
+    adagrad_update,
+    adam_update,
+    adamax_update,
+    clip_gradients,
+    lion_update,
+    nadam_update,
+    radam_update,
+    rmsprop_update,
+    scale_gradients,
+    sgd_update,
+    squared_norm,
+)

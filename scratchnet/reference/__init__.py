@@ -20,3 +20,22 @@ from scratchnet.reference.activations import (
     tanh_forward,
 )
 from scratchnet.reference.dense import dense_backward_input, dense_backward_weight, dense_forward
+from scratchnet.reference.dropout import dropout_backward, dropout_forward
+from scratchnet.reference.losses import binary_cross_entropy, gaussian_kl, mse, softmax_cross_entropy
+from scratchnet.reference.norm import batch_norm_apply, batch_norm_backward, batch_norm_forward
+from scratchnet.reference.residual import residual_backward, residual_forward
+from scratchnet.reference.sparse import csr_dense_backward_weight, csr_dense_forward
+from scratchnet.reference.updates import (
+    adadelta_update,
+    adagrad_update,
+    adam_update,
+    adamax_update,
+    clip_gradients,
+    lion_update,
+    nadam_update,
+    radam_update,
+    rmsprop_update,
+    scale_gradients,
+    sgd_update,
+    squared_norm,
+)

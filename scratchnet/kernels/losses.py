@@ -1,0 +1,92 @@
+"""Losses, rows in parallel; equations in reference/losses.py.
+
+A row is summed by one thread in float64 (`total = 0.0` is meant): beside a scalar exp that is free, and the batch's
+loss keeps its digits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from scratchnet.kernels.jit import kernel
+
+
+@kernel
+def softmax_cross_entropy(
+    losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, labels: np.ndarray, weight: np.ndarray
+) -> None:
+    """losses = -weight log p[label], dlogits = weight (p - onehot); see reference.softmax_cross_entropy."""
+    classes = logits.shape[1]
+    for n in prange(logits.shape[0]):
+        top = logits[n, 0]
+        for k in range(1, classes):
+            top = logits[n, k] if logits[n, k] > top else top  # a NaN passed over here shows in `total`
+        total = 0.0
+        for k in range(classes):
+            dlogits[n, k] = math.exp(logits[n, k] - top)
+            total += dlogits[n, k]
+        label = labels[n]
+        losses[n] = weight[n] * (math.log(total) - (np.float64(logits[n, label]) - np.float64(top)))
+        at_label = weight[n] * ((dlogits[n, label] - total) / total)
+        scale = dlogits.dtype.type(weight[n] / total)
+        for k in range(classes):
+            dlogits[n, k] *= scale
+        dlogits[n, label] = at_label
+
+
+@kernel
+def binary_cross_entropy(
+    losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray
+) -> None:
+    """losses = weight sum_k (max(z, 0) - z t + log1p(exp(-|z|))); see reference.binary_cross_entropy."""
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    for n in prange(logits.shape[0]):
+        scale = logits.dtype.type(weight[n])
+        total = 0.0
+        for k in range(logits.shape[1]):
+            z, t = logits[n, k], targets[n, k]
+            e = math.exp(-abs(z))
+            total += (zero if z < zero else z) - z * t + math.log1p(e)
+            q = e / (one + e)
+            dlogits[n, k] = scale * (q - t if z < zero else (one - t) - q)
+        losses[n] = weight[n] * total
+
+
+@kernel
+def mse(
+    losses: np.ndarray, dpredictions: np.ndarray, predictions: np.ndarray, targets: np.ndarray, weight: np.ndarray
+) -> None:
+    """losses = weight sum_k (predictions - targets)^2; see reference.mse."""
+    for n in prange(predictions.shape[0]):
+        scale = predictions.dtype.type(2 * weight[n])
+        total = 0.0
+        for k in range(predictions.shape[1]):
+            difference = predictions[n, k] - targets[n, k]
+            total += np.float64(difference) * np.float64(difference)
+            dpredictions[n, k] = scale * difference
+        losses[n] = weight[n] * total
+
+
+@kernel
+def gaussian_kl(
+    losses: np.ndarray,
+    dmean: np.ndarray,
+    dlog_variance: np.ndarray,
+    mean: np.ndarray,
+    log_variance: np.ndarray,
+    weight: np.ndarray,
+) -> None:
+    """losses = weight / 2 sum_k (mean^2 + exp(log_variance) - 1 - log_variance); see reference.gaussian_kl."""
+    for n in prange(mean.shape[0]):
+        scale = mean.dtype.type(weight[n])
+        half = mean.dtype.type(weight[n] / 2)
+        total = 0.0
+        for k in range(mean.shape[1]):
+            excess = np.expm1(log_variance[n, k])
+            total += mean[n, k] * mean[n, k] + (excess - log_variance[n, k])
+            dmean[n, k] = scale * mean[n, k]
+            dlog_variance[n, k] = half * excess
+        losses[n] = weight[n] / 2 * total

@@ -1,0 +1,233 @@
+"""Losses: each returns (loss, gradient), the loss as a Python float summed in float64, the gradient new and ready for
+`net.backward`.
+
+    reduction    loss is ...                                        and with sample_weight s
+    "mean"       the mean over every element                        sum_n s[n] loss[n] / (E sum_n s[n])
+    "batchmean"  summed within an example, mean over examples       sum_n s[n] loss[n] / sum_n s[n]
+    "sum"        the sum over every element                         sum_n s[n] loss[n]
+
+loss[n] is the sum over the E elements of example n.
+A whole-number weight is worth that many copies of the example. For softmax_cross_entropy an example is one element.
+NaN or infinity among the predictions comes out as a NaN or infinite loss: a diverged net must be seen, not caught here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+
+from scratchnet import kernels
+from scratchnet.arrays import (
+    check_array,
+    check_choice,
+    check_finite,
+    check_interval,
+    check_labels,
+    check_number,
+    check_same_shape,
+    show_shape,
+)
+
+REDUCTIONS = ("mean", "sum", "batchmean")
+
+
+def softmax_cross_entropy(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    reduction: str = "mean",
+    ops: ModuleType = kernels,
+) -> tuple[float, np.ndarray]:
+    """Compare the softmax of `logits` with integer labels; stable for logits of any size.
+
+    Args:
+        logits: (N, K) float32 or float64, N and K >= 1. Read.
+        labels: (N,) integers in [0, K). Read.
+        sample_weight: (N,) float, finite, >= 0, not all 0; None counts every example once.
+        reduction: "mean" (the same as "batchmean" here) or "sum".
+        ops: the floor to compute on.
+
+    Returns:
+        the loss, and its gradient by logits, (N, K).
+
+    Raises:
+        TypeError, ValueError: an argument has another dtype, shape or range.
+    """
+    name = "softmax_cross_entropy"
+    logits = _check_predictions(f"{name}: logits", logits, rank=2)
+    labels = check_labels(f"{name}: labels", labels, *logits.shape)
+    losses, dlogits = np.empty(len(logits)), np.empty_like(logits)  # (N,), (N, K)
+    weight = _row_weight(name, sample_weight, reduction, len(logits), 1)
+    with np.errstate(all="ignore"):
+        ops.softmax_cross_entropy(losses, dlogits, logits, labels, weight)
+        return float(losses.sum()), dlogits
+
+
+def binary_cross_entropy(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    reduction: str = "mean",
+    ops: ModuleType = kernels,
+) -> tuple[float, np.ndarray]:
+    """Compare the sigmoid of `logits` with targets in [0, 1], element by element; stable for logits of any size.
+
+    Args:
+        logits: (N, ...) float32 or float64, N >= 1, not yet squashed. Read.
+        targets: the same shape and dtype, in [0, 1]. Read.
+        sample_weight: (N,) float, finite, >= 0, not all 0; None counts every example once.
+        reduction: "mean", "sum" or "batchmean".
+        ops: the floor to compute on.
+
+    Returns:
+        the loss, and its gradient by logits, of their shape.
+
+    Raises:
+        TypeError, ValueError: an argument has another dtype, shape or range.
+    """
+    name = "binary_cross_entropy"
+    logits = _check_predictions(f"{name}: logits", logits)
+    targets = _check_like(f"{name}: targets", targets, "logits", logits)
+    check_interval(f"{name}: targets", targets, 0, 1)
+    return _elementwise(name, ops.binary_cross_entropy, logits, targets, sample_weight, reduction)
+
+
+def mse(
+    predictions: np.ndarray,
+    targets: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    reduction: str = "mean",
+    ops: ModuleType = kernels,
+) -> tuple[float, np.ndarray]:
+    """Square the errors (no factor 1/2, as PyTorch).
+
+    Args:
+        predictions: (N, ...) float32 or float64, N >= 1. Read.
+        targets: the same shape and dtype, finite. Read.
+        sample_weight: (N,) float, finite, >= 0, not all 0; None counts every example once.
+        reduction: "mean", "sum" or "batchmean".
+        ops: the floor to compute on.
+
+    Returns:
+        the loss, and its gradient by predictions, of their shape.
+
+    Raises:
+        TypeError, ValueError: an argument has another dtype, shape or range.
+    """
+    predictions = _check_predictions("mse: predictions", predictions)
+    targets = _check_like("mse: targets", targets, "predictions", predictions)
+    check_finite("mse: targets", targets)
+    return _elementwise("mse", ops.mse, predictions, targets, sample_weight, reduction)
+
+
+def gaussian_kl(
+    mean: np.ndarray,
+    log_variance: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    reduction: str = "batchmean",
+    ops: ModuleType = kernels,
+) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
+    """Measure how far N(mean, exp(log_variance)) is from N(0, 1): the second half of a variational autoencoder's loss.
+
+    Args:
+        mean: (N, ...) float32 or float64, N >= 1. Read.
+        log_variance: the same shape and dtype: log(sigma^2). Read.
+        sample_weight: (N,) float, finite, >= 0, not all 0; None counts every example once.
+        reduction: "batchmean", "mean" or "sum".
+        ops: the floor to compute on.
+
+    Returns:
+        the divergence, and its gradients by mean and by log_variance.
+
+    Raises:
+        TypeError, ValueError: an argument has another dtype, shape or range.
+    """
+    mean = _check_predictions("gaussian_kl: mean", mean)
+    log_variance = _check_like("gaussian_kl: log_variance", log_variance, "mean", mean)
+    rows, size = len(mean), math.prod(mean.shape[1:])
+    losses, dmean, dlog_variance = (
+        np.empty(rows),
+        np.empty((rows, size), mean.dtype),
+        np.empty((rows, size), mean.dtype),
+    )
+    weight = _row_weight("gaussian_kl", sample_weight, reduction, rows, size)
+    with np.errstate(all="ignore"):
+        ops.gaussian_kl(
+            losses, dmean, dlog_variance, mean.reshape(rows, size), log_variance.reshape(rows, size), weight
+        )
+        return float(losses.sum()), (dmean.reshape(mean.shape), dlog_variance.reshape(mean.shape))
+
+
+def l2_penalty(weight: np.ndarray, coefficient: float) -> tuple[float, np.ndarray]:
+    """Penalise large weights: coefficient/2 sum(weight^2), with gradient coefficient * weight.
+
+    Add the loss to the data's, and the gradient to `layer.dweight` after backward. An optimizer's `weight_decay` has
+    the same gradient (AdamW's has not).
+
+    Args:
+        weight: float32 or float64, any shape. Read.
+        coefficient: >= 0.
+
+    Raises:
+        TypeError, ValueError: an argument has another dtype or range.
+    """
+    weight = check_array("l2_penalty: weight", weight)
+    coefficient = check_number("l2_penalty: coefficient", coefficient, low=0)
+    with np.errstate(all="ignore"):
+        return coefficient / 2 * float(np.square(weight, dtype=np.float64).sum()), weight.dtype.type(
+            coefficient
+        ) * weight
+
+
+LOSSES = {"softmax_cross_entropy": softmax_cross_entropy, "binary_cross_entropy": binary_cross_entropy, "mse": mse}
+
+
+def _elementwise(
+    name: str,
+    operation: Callable[..., None],
+    predictions: np.ndarray,
+    targets: np.ndarray,
+    sample_weight: np.ndarray | None,
+    reduction: str,
+) -> tuple[float, np.ndarray]:
+    """Run an operation over (N, K) on arrays of (N, ...)."""
+    rows, size = len(predictions), math.prod(predictions.shape[1:])
+    losses, gradient = np.empty(rows), np.empty((rows, size), predictions.dtype)  # (N,), (N, K)
+    weight = _row_weight(name, sample_weight, reduction, rows, size)
+    with np.errstate(all="ignore"):  # what overflowed shows in the loss
+        operation(losses, gradient, predictions.reshape(rows, size), targets.reshape(rows, size), weight)
+        return float(losses.sum()), gradient.reshape(predictions.shape)
+
+
+def _check_predictions(name: str, array: np.ndarray, rank: int | None = None) -> np.ndarray:
+    """Return `array` as a batch of at least one element, of `rank` axes where that is given."""
+    array = check_array(name, array, shape=(None,) * rank if rank else None)
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"{name}: expected shape (N, ...) with every size >= 1, got {show_shape(array.shape)}")
+    return array
+
+
+def _check_like(name: str, array: np.ndarray, other_name: str, other: np.ndarray) -> np.ndarray:
+    """Return `array` after checking that it has the dtype and shape of `other`: nothing is broadcast."""
+    array = check_array(name, array, other.dtype)
+    check_same_shape(name, array, other_name, other)
+    return array
+
+
+def _row_weight(name: str, sample_weight: np.ndarray | None, reduction: str, rows: int, elements: int) -> np.ndarray:
+    """What each example's summed loss is multiplied by: (N,) float64."""
+    check_choice(f"{name}: reduction", reduction, REDUCTIONS)
+    if sample_weight is None:
+        weight = np.ones(rows)
+    else:
+        weight = check_array(f"{name}: sample_weight", sample_weight, shape=(rows,)).astype(np.float64)
+        check_finite(f"{name}: sample_weight", weight)
+        check_interval(f"{name}: sample_weight", weight, 0, math.inf)
+        if not weight.any():
+            raise ValueError(f"{name}: sample_weight: expected at least one weight above 0, got {rows} zeros")
+    if reduction == "sum":
+        return weight
+    return weight / (weight.sum() * (elements if reduction == "mean" else 1))

@@ -1,0 +1,113 @@
+"""Losses: each writes the loss of every row and the gradient with respect to the predictions, in one go.
+
+    losses[n] = weight[n] * (sum of the row's elements)          dx = d(sum_n losses[n]) / dx
+
+`weight` (N,) carries what a mean divides by and what a sample counts, so an operation knows nothing of reductions:
+scratchnet/losses.py does. `losses` and `weight` are float64 whatever the predictions are, because a batch is summed
+from them; the sum inside a row is float64 as well. NaN or infinity among the predictions shows in the row's loss.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def softmax_cross_entropy(
+    losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, labels: np.ndarray, weight: np.ndarray
+) -> None:
+    """Compare the softmax of `logits` with integer labels (Bridle 1990).
+
+        p[n, k]       = exp(logits[n, k] - m) / sum_j exp(logits[n, j] - m),   m = max_k logits[n, k]
+        losses[n]     = -weight[n] log p[n, label]
+                      =  weight[n] (log sum_j exp(logits[n, j] - m) - (logits[n, label] - m))
+        dlogits[n, k] = weight[n] (p[n, k] - 1[k = label])
+
+    Subtracting the largest logit changes no p, and no exponential overflows.
+
+    Args:
+        losses: (N,) float64. Written.
+        dlogits: (N, K) float. Overwritten; every row sums to 0.
+        logits: (N, K), K >= 1, the same dtype. Read. -inf is a class that is ruled out; +inf gives NaN.
+        labels: (N,) int64 in [0, K). Read.
+        weight: (N,) float64. Read.
+    """
+    rows = np.arange(len(labels))
+    top = logits.max(axis=1)  # (N,)
+    exps = np.exp(logits - top[:, None])  # (N, K)
+    total = exps.sum(axis=1, dtype=np.float64)  # (N,)
+    losses[...] = weight * (np.log(total) - (logits[rows, labels].astype(np.float64) - top))
+    dlogits[...] = exps * (weight / total)[:, None]
+    dlogits[rows, labels] = weight * (exps[rows, labels] - total) / total  # p - 1 keeps its digits where p is nearly 1
+
+
+def binary_cross_entropy(
+    losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray
+) -> None:
+    """Compare the sigmoid of `logits` with targets in [0, 1], element by element.
+
+        p             = 1 / (1 + exp(-z)),   z = logits[n, k],   t = targets[n, k]
+        losses[n]     = -weight[n] sum_k (t log p + (1 - t) log(1 - p))
+                      =  weight[n] sum_k (max(z, 0) - z t + log1p(exp(-|z|)))          nothing overflows
+        dlogits[n, k] =  weight[n] (p - t)
+
+    With q = exp(-|z|) / (1 + exp(-|z|)), p - t is q - t where z < 0, else (1 - t) - q: no digit is lost near p = 1.
+
+    Args:
+        losses: (N,) float64. Written.
+        dlogits: (N, K) float. Overwritten.
+        logits, targets: (N, K), the same dtype. Read.
+        weight: (N,) float64. Read.
+    """
+    e = np.exp(-np.abs(logits))  # (N, K)
+    elements = np.maximum(logits, 0) - logits * targets + np.log1p(e)
+    losses[...] = weight * elements.sum(axis=1, dtype=np.float64)
+    q = e / (1 + e)
+    dlogits[...] = weight[:, None] * np.where(logits < 0, q - targets, (1 - targets) - q)
+
+
+def mse(
+    losses: np.ndarray, dpredictions: np.ndarray, predictions: np.ndarray, targets: np.ndarray, weight: np.ndarray
+) -> None:
+    """Square the errors (no factor 1/2, as PyTorch).
+
+        losses[n]          = weight[n] sum_k (predictions[n, k] - targets[n, k])^2
+        dpredictions[n, k] = 2 weight[n] (predictions[n, k] - targets[n, k])
+
+    Args:
+        losses: (N,) float64. Written.
+        dpredictions: (N, K) float. Overwritten.
+        predictions, targets: (N, K), the same dtype. Read.
+        weight: (N,) float64. Read.
+    """
+    difference = predictions - targets  # (N, K)
+    losses[...] = weight * np.square(difference, dtype=np.float64).sum(axis=1)
+    dpredictions[...] = 2 * weight[:, None] * difference
+
+
+def gaussian_kl(
+    losses: np.ndarray,
+    dmean: np.ndarray,
+    dlog_variance: np.ndarray,
+    mean: np.ndarray,
+    log_variance: np.ndarray,
+    weight: np.ndarray,
+) -> None:
+    """Measure how far N(mean, exp(log_variance)) is from N(0, 1) (Kingma & Welling 2014, appendix B).
+
+        losses[n]           = weight[n] / 2 sum_k (mean^2 + exp(log_variance) - 1 - log_variance)
+        dmean[n, k]         = weight[n] mean
+        dlog_variance[n, k] = weight[n] / 2 (exp(log_variance) - 1)
+
+    log_variance is log(sigma^2), not log(sigma).
+
+    Args:
+        losses: (N,) float64. Written.
+        dmean, dlog_variance: (N, K) float. Overwritten.
+        mean, log_variance: (N, K), the same dtype. Read. A variance too large for the dtype gives an infinite loss.
+        weight: (N,) float64. Read.
+    """
+    excess = np.expm1(log_variance)  # exp(log_variance) - 1, exact near 0
+    elements = mean * mean + (excess - log_variance)
+    losses[...] = weight / 2 * elements.sum(axis=1, dtype=np.float64)
+    dmean[...] = weight[:, None] * mean
+    dlog_variance[...] = weight[:, None] / 2 * excess
