@@ -238,3 +238,60 @@ def scale_gradients(rng, size, dtype, integers):
 @case
 def clip_gradients(rng, size, dtype, integers):
     return [floats(rng, (16 * size,), dtype, integers)], [], [1.5]
+
+
+# --- convolution and pooling: 5 x 6 images, an odd stride and padding on one side only ---------------------------
+
+
+@case
+def conv2d_forward(rng, size, dtype, integers):
+    shapes = (size, 5, 6, 3), (3, 2, 3, 4), (4,)
+    return [np.empty((size, 5, 3, 4), dtype)], [floats(rng, s, dtype, integers) for s in shapes], [(1, 2), (1, 0)]
+
+
+@case
+def conv2d_backward_weight(rng, size, dtype, integers):
+    shapes = (size, 5, 6, 3), (size, 5, 3, 4)
+    written = [np.empty((3, 2, 3, 4), dtype), np.empty(4, dtype)]
+    return written, [floats(rng, s, dtype, integers) for s in shapes], [(1, 2), (1, 0)]
+
+
+@case
+def conv2d_backward_input(rng, size, dtype, integers):
+    shapes = (size, 5, 3, 4), (3, 2, 3, 4)
+    return [np.empty((size, 5, 6, 3), dtype)], [floats(rng, s, dtype, integers) for s in shapes], [(1, 2), (1, 0)]
+
+
+@case
+def max_pool2d_forward(rng, size, dtype, integers):
+    written = [np.empty((size, 5, 4, 3), dtype), np.empty((size, 5, 4, 3), np.uint8)]
+    return written, [floats(rng, (size, 5, 6, 3), dtype, integers)], [(2, 3), (1, 2), (1, 1)]
+
+
+@case
+def max_pool2d_backward(rng, size, dtype, integers):
+    winners = rng.integers(0, 6, (size, 5, 4, 3)).astype(np.uint8)
+    dy = floats(rng, (size, 5, 4, 3), dtype, integers)
+    return [np.empty((size, 5, 6, 3), dtype)], [dy, winners], [(2, 3), (1, 2), (1, 1)]
+
+
+@case
+def avg_pool2d_forward(rng, size, dtype, integers):
+    written = [np.empty((size, 5, 4, 3), dtype)]
+    return written, [floats(rng, (size, 5, 6, 3), dtype, integers)], [(2, 3), (1, 2), (1, 1)]
+
+
+@case
+def avg_pool2d_backward(rng, size, dtype, integers):
+    written = [np.empty((size, 5, 6, 3), dtype)]
+    return written, [floats(rng, (size, 5, 4, 3), dtype, integers)], [(2, 3), (1, 2), (1, 1)]
+
+
+@case
+def global_avg_pool2d_forward(rng, size, dtype, integers):
+    return [np.empty((size, 7), dtype)], [floats(rng, (size, 5, 6, 7), dtype, integers)], []
+
+
+@case
+def global_avg_pool2d_backward(rng, size, dtype, integers):
+    return [np.empty((size, 5, 6, 7), dtype)], [floats(rng, (size, 7), dtype, integers)], []

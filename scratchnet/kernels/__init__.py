@@ -16,10 +16,19 @@ from scratchnet.kernels.activations import (
     tanh_backward,
     tanh_forward,
 )
+from scratchnet.kernels.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from scratchnet.kernels.dense import dense_backward_input, dense_backward_weight, dense_forward
 from scratchnet.kernels.dropout import dropout_backward, dropout_forward
 from scratchnet.kernels.losses import binary_cross_entropy, gaussian_kl, mse, softmax_cross_entropy
 from scratchnet.kernels.norm import batch_norm_apply, batch_norm_backward, batch_norm_forward
+from scratchnet.kernels.pool import (
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    global_avg_pool2d_backward,
+    global_avg_pool2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+)
 from scratchnet.kernels.residual import residual_backward, residual_forward
 from scratchnet.kernels.sparse import csr_dense_backward_weight, csr_dense_forward
 from scratchnet.kernels.updates import (

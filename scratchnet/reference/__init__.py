@@ -19,10 +19,19 @@ from scratchnet.reference.activations import (
     tanh_backward,
     tanh_forward,
 )
+from scratchnet.reference.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from scratchnet.reference.dense import dense_backward_input, dense_backward_weight, dense_forward
 from scratchnet.reference.dropout import dropout_backward, dropout_forward
 from scratchnet.reference.losses import binary_cross_entropy, gaussian_kl, mse, softmax_cross_entropy
 from scratchnet.reference.norm import batch_norm_apply, batch_norm_backward, batch_norm_forward
+from scratchnet.reference.pool import (
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    global_avg_pool2d_backward,
+    global_avg_pool2d_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+)
 from scratchnet.reference.residual import residual_backward, residual_forward
 from scratchnet.reference.sparse import csr_dense_backward_weight, csr_dense_forward
 from scratchnet.reference.updates import (

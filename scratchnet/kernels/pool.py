@@ -1,0 +1,125 @@
+"""Pooling; equations in reference/pool.py.
+
+Forward writes one line of windows (n, oh) per step of the parallel loop. Backward turns the question round and writes
+one row of the image (n, h) per step, adding up what the windows over it hand back: no two threads ever write one row,
+also where windows overlap. The innermost loop runs over the channels, which lie side by side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from scratchnet.kernels.jit import kernel
+from scratchnet.kernels.windows import Pair, _inside
+
+
+@kernel
+def max_pool2d_forward(
+    y: np.ndarray, index: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+) -> None:
+    """y = max over the window, index = which cell; see reference.max_pool2d_forward."""
+    height, width, channels = y.shape[1:]
+    for line in prange(y.shape[0] * height):
+        n, oh = line // height, line % height
+        top, i_first, i_last = _inside(oh, stride[0], padding[0], kernel_size[0], x.shape[1])
+        for ow in range(width):
+            left, j_first, j_last = _inside(ow, stride[1], padding[1], kernel_size[1], x.shape[2])
+            for c in range(channels):
+                y[n, oh, ow, c] = x[n, top + i_first, left + j_first, c]
+                index[n, oh, ow, c] = i_first * kernel_size[1] + j_first
+            for i in range(i_first, i_last):
+                for j in range(j_first, j_last):
+                    tap = np.uint8(i * kernel_size[1] + j)
+                    for c in range(channels):
+                        best, cell = y[n, oh, ow, c], x[n, top + i, left + j, c]
+                        # `not <=` also lets a NaN win; `best == best` keeps the first one
+                        wins = best == best and not (cell <= best)
+                        y[n, oh, ow, c] = cell if wins else best
+                        index[n, oh, ow, c] = tap if wins else index[n, oh, ow, c]
+
+
+@kernel
+def max_pool2d_backward(
+    dx: np.ndarray, dy: np.ndarray, index: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+) -> None:
+    """dx = dy of the windows it won; see reference.max_pool2d_backward."""
+    height, width, channels = dy.shape[1:]
+    zero = dx.dtype.type(0)
+    for row in prange(dx.shape[0] * dx.shape[1]):
+        n, h = row // dx.shape[1], row % dx.shape[1]
+        dx[n, h] = zero
+        for i in range(kernel_size[0]):
+            oh = (h + padding[0] - i) // stride[0]
+            if oh * stride[0] == h + padding[0] - i and 0 <= oh < height:
+                for ow in range(width):
+                    left, j_first, j_last = _inside(ow, stride[1], padding[1], kernel_size[1], dx.shape[2])
+                    for j in range(j_first, j_last):
+                        tap = np.uint8(i * kernel_size[1] + j)
+                        for c in range(channels):
+                            dx[n, h, left + j, c] += dy[n, oh, ow, c] if index[n, oh, ow, c] == tap else zero
+
+
+@kernel
+def avg_pool2d_forward(y: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> None:
+    """y = mean of the window; see reference.avg_pool2d_forward."""
+    height, width, channels = y.shape[1:]
+    zero, share = y.dtype.type(0), y.dtype.type(1 / (kernel_size[0] * kernel_size[1]))
+    for line in prange(y.shape[0] * height):
+        n, oh = line // height, line % height
+        top, i_first, i_last = _inside(oh, stride[0], padding[0], kernel_size[0], x.shape[1])
+        for ow in range(width):
+            left, j_first, j_last = _inside(ow, stride[1], padding[1], kernel_size[1], x.shape[2])
+            y[n, oh, ow] = zero
+            for i in range(i_first, i_last):
+                for j in range(j_first, j_last):
+                    for c in range(channels):
+                        y[n, oh, ow, c] += x[n, top + i, left + j, c]
+            for c in range(channels):
+                y[n, oh, ow, c] *= share
+
+
+@kernel
+def avg_pool2d_backward(dx: np.ndarray, dy: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> None:
+    """dx = an equal share of dy of each window over it; see reference.avg_pool2d_backward."""
+    height, width, channels = dy.shape[1:]
+    zero, share = dx.dtype.type(0), dx.dtype.type(1 / (kernel_size[0] * kernel_size[1]))
+    for row in prange(dx.shape[0] * dx.shape[1]):
+        n, h = row // dx.shape[1], row % dx.shape[1]
+        dx[n, h] = zero
+        for i in range(kernel_size[0]):
+            oh = (h + padding[0] - i) // stride[0]
+            if oh * stride[0] == h + padding[0] - i and 0 <= oh < height:
+                for ow in range(width):
+                    left, j_first, j_last = _inside(ow, stride[1], padding[1], kernel_size[1], dx.shape[2])
+                    for j in range(j_first, j_last):
+                        for c in range(channels):
+                            dx[n, h, left + j, c] += dy[n, oh, ow, c]
+        for w in range(dx.shape[2]):
+            for c in range(channels):
+                dx[n, h, w, c] *= share
+
+
+@kernel
+def global_avg_pool2d_forward(y: np.ndarray, x: np.ndarray) -> None:
+    """y = mean over the image; see reference.global_avg_pool2d_forward."""
+    zero, share = y.dtype.type(0), y.dtype.type(1 / (x.shape[1] * x.shape[2]))
+    for n in prange(y.shape[0]):
+        y[n] = zero
+        for h in range(x.shape[1]):
+            for w in range(x.shape[2]):
+                for c in range(y.shape[1]):
+                    y[n, c] += x[n, h, w, c]
+        for c in range(y.shape[1]):
+            y[n, c] *= share
+
+
+@kernel
+def global_avg_pool2d_backward(dx: np.ndarray, dy: np.ndarray) -> None:
+    """dx = an equal share of dy; see reference.global_avg_pool2d_backward."""
+    share = dx.dtype.type(1 / (dx.shape[1] * dx.shape[2]))
+    for n in prange(dx.shape[0]):
+        for h in range(dx.shape[1]):
+            for w in range(dx.shape[2]):
+                for c in range(dx.shape[3]):
+                    dx[n, h, w, c] = dy[n, c] * share
