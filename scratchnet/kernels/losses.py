@@ -1,7 +1,8 @@
 """Losses, rows in parallel; equations in reference/losses.py.
 
-A row is summed by one thread in float64 (`total = 0.0` is meant): beside a scalar exp that is free, and the batch's
-loss keeps its digits.
+A row is summed by one thread in float64: beside a scalar exp that is free, and the batch's loss keeps its digits.
+Where a difference must be taken first (`gap`, `rest`), a comparison that never holds stands around it: fastmath may add
+in another order, but not across a comparison.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ def softmax_cross_entropy(
         top = logits[n, 0]
         for k in range(1, classes):
             top = logits[n, k] if logits[n, k] > top else top  # a NaN passed over here shows in `total`
-        total = 0.0
+        total = np.float64(0)
         for k in range(classes):
             dlogits[n, k] = math.exp(logits[n, k] - top)
             total += dlogits[n, k]
         label = labels[n]
-        losses[n] = weight[n] * (math.log(total) - (np.float64(logits[n, label]) - np.float64(top)))
+        gap = np.float64(top) - np.float64(logits[n, label])
+        losses[n] = weight[n] * (math.log(total) + (np.float64(0) if gap < 0 else gap))
         at_label = weight[n] * ((dlogits[n, label] - total) / total)
         scale = dlogits.dtype.type(weight[n] / total)
         for k in range(classes):
@@ -41,17 +43,18 @@ def softmax_cross_entropy(
 def binary_cross_entropy(
     losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray
 ) -> None:
-    """losses = weight sum_k (max(z, 0) - z t + log1p(exp(-|z|))); see reference.binary_cross_entropy."""
+    """losses = -weight sum_k (t log p + (1 - t) log(1 - p)); see reference.binary_cross_entropy."""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for n in prange(logits.shape[0]):
         scale = logits.dtype.type(weight[n])
-        total = 0.0
+        total = np.float64(0)
         for k in range(logits.shape[1]):
             z, t = logits[n, k], targets[n, k]
             e = math.exp(-abs(z))
-            total += (zero if z < zero else z) - z * t + math.log1p(e)
+            rest = zero if t > one else one - t
+            total += abs(z) * (t if z < zero else rest) + math.log1p(e)
             q = e / (one + e)
-            dlogits[n, k] = scale * (q - t if z < zero else (one - t) - q)
+            dlogits[n, k] = scale * (q - t if z < zero else rest - q)
         losses[n] = weight[n] * total
 
 
@@ -62,7 +65,7 @@ def mse(
     """losses = weight sum_k (predictions - targets)^2; see reference.mse."""
     for n in prange(predictions.shape[0]):
         scale = predictions.dtype.type(2 * weight[n])
-        total = 0.0
+        total = np.float64(0)
         for k in range(predictions.shape[1]):
             difference = predictions[n, k] - targets[n, k]
             total += np.float64(difference) * np.float64(difference)
@@ -83,7 +86,7 @@ def gaussian_kl(
     for n in prange(mean.shape[0]):
         scale = mean.dtype.type(weight[n])
         half = mean.dtype.type(weight[n] / 2)
-        total = 0.0
+        total = np.float64(0)
         for k in range(mean.shape[1]):
             excess = np.expm1(log_variance[n, k])
             total += mean[n, k] * mean[n, k] + (excess - log_variance[n, k])

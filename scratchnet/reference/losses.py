@@ -47,10 +47,12 @@ def binary_cross_entropy(
 
         p             = 1 / (1 + exp(-z)),   z = logits[n, k],   t = targets[n, k]
         losses[n]     = -weight[n] sum_k (t log p + (1 - t) log(1 - p))
-                      =  weight[n] sum_k (max(z, 0) - z t + log1p(exp(-|z|)))          nothing overflows
         dlogits[n, k] =  weight[n] (p - t)
 
-    With q = exp(-|z|) / (1 + exp(-|z|)), p - t is q - t where z < 0, else (1 - t) - q: no digit is lost near p = 1.
+    written so that nothing overflows and no digit is lost near p = 0 or 1: with q = exp(-|z|) / (1 + exp(-|z|)),
+
+        z < 0:  -log p       = |z| + log1p(exp(-|z|)),   -log(1 - p) = log1p(exp(-|z|)),         p - t = q - t
+        z >= 0: -log(1 - p)  = |z| + log1p(exp(-|z|)),   -log p      = log1p(exp(-|z|)),         p - t = (1 - t) - q
 
     Args:
         losses: (N,) float64. Written.
@@ -59,7 +61,7 @@ def binary_cross_entropy(
         weight: (N,) float64. Read.
     """
     e = np.exp(-np.abs(logits))  # (N, K)
-    elements = np.maximum(logits, 0) - logits * targets + np.log1p(e)
+    elements = np.abs(logits) * np.where(logits < 0, targets, 1 - targets) + np.log1p(e)
     losses[...] = weight * elements.sum(axis=1, dtype=np.float64)
     q = e / (1 + e)
     dlogits[...] = weight[:, None] * np.where(logits < 0, q - targets, (1 - targets) - q)
