@@ -42,14 +42,15 @@ class Kernel:
     Python floats are cast to the dtype of the first array: left as they are, they would turn a float32 loop into float64.
     """
 
-    def __init__(self, function: Callable[..., None], flatten: bool) -> None:
+    def __init__(self, function: Callable[..., None], flatten: bool, fastmath: set[str] = FASTMATH) -> None:
         functools.update_wrapper(self, function)
         self._flatten = flatten
         if numba.config.DISABLE_JIT:
             self.serial = self.parallel = function
         else:
-            self.serial = _compiled(function, parallel=False)
-            self.parallel = _compiled(function, parallel=True)
+            self.serial = _compiled(function, parallel=False, fastmath=fastmath)
+            # NUMBA_BOUNDSCHECK=1 raises IndexError, which can't leave a parallel body: there it would go unseen
+            self.parallel = self.serial if numba.config.BOUNDSCHECK else _compiled(function, True, fastmath)
 
     def __call__(self, *args: Any) -> None:
         if self._flatten:
@@ -68,6 +69,15 @@ def kernel(function: Callable[..., None]) -> Kernel:
     return Kernel(function, flatten=False)
 
 
+def exact(function: Callable[..., None]) -> Kernel:
+    """A kernel computed as written, by IEEE arithmetic: nothing is fused or reordered.
+
+    `a * b + c * d` may be fused in two ways, and the serial and the parallel body of a kernel then differ in the last
+    bit. Loops that sum nothing and wait for memory lose no time by it, and give NumPy's bits on any CPU.
+    """
+    return Kernel(function, flatten=False, fastmath=set())
+
+
 def elementwise(function: Callable[..., None]) -> Kernel:
     """A kernel over 1-D arrays that is called with (contiguous) arrays of any rank: one compiled version serves all."""
     return Kernel(function, flatten=True)
@@ -83,8 +93,8 @@ def worth_threads(args: tuple[Any, ...]) -> bool:
     return any(type(a) is np.ndarray and a.size >= PARALLEL_FROM for a in args) and numba.get_num_threads() > 1
 
 
-def _compiled(function: Callable[..., None], parallel: bool) -> Any:
-    dispatcher = numba.njit(parallel=parallel, **OPTIONS)(function)
+def _compiled(function: Callable[..., None], parallel: bool, fastmath: set[str]) -> Any:
+    dispatcher = numba.njit(parallel=parallel, **(OPTIONS | {"fastmath": fastmath}))(function)
     folder = cache_folder()
     if folder is not None:
         kind = "parallel" if parallel else "serial"

@@ -1,0 +1,230 @@
+"""The command line: scratchnet train | evaluate | gradcheck | doctor. `python -m scratchnet` is the same.
+
+Exit codes: 0 success, 1 it failed, 2 wrong usage, 130 stopped by Ctrl-C (saved, can be resumed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from scratchnet import threads
+from scratchnet.arrays import check_choice
+from scratchnet.data import Dataset, load
+from scratchnet.models import MODELS, default_recipe
+from scratchnet.optimizers import OPTIMIZERS
+from scratchnet.runs import OPS, Run, RunConfig, vocabulary_hash
+from scratchnet.schedules import SCHEDULES
+
+RECIPE = ("optimizer", "lr", "schedule", "epochs", "batch_size", "dropout", "weight_decay")  # a model has defaults for these
+FIXED = {"data": "digits", "model": "cnn", "seed": 0, "dtype": "float32", "ops": "kernels", "validation": 0.0}
+
+
+class UsageError(Exception):
+    """The command line asks for something that can't be: exit code 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return parsed.command(parsed)
+    except UsageError as error:
+        return _fail(error, 2)
+    except (ArithmeticError, MemoryError, OSError, TypeError, ValueError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("stopped at once; the last saved checkpoint is unharmed", 130)
+
+
+def command_train(parsed: argparse.Namespace) -> int:
+    """Train, save after each epoch, and measure on the test set at the end."""
+    say = _nothing if parsed.quiet else print
+    if parsed.threads is not None:
+        _usage(threads.set_threads, parsed.threads)
+    run = _resume(parsed) if parsed.resume else _start(parsed)
+    say(_describe(run.dataset), run.net.summary(run.config.batch_size), _settings(run.config), sep="\n\n")
+    if run.progress.epoch or run.progress.batch:
+        say(f"going on after {_where(run)}")
+    began = time.perf_counter()
+    with StopOnSignal() as stop:
+        run.train(show=not parsed.quiet and sys.stderr.isatty(), should_stop=stop.requested)
+    if not run.finished:
+        print(f"stopped after {_where(run)}; saved. Go on with\n    scratchnet train --resume {run.folder}", file=sys.stderr)
+        return 130
+    drawn = run.plot()
+    say(f"trained in {time.perf_counter() - began:.1f} s; see {run.folder}")
+    if not drawn:
+        say('for a picture of the run as well: pip install "scratchnet[plot]"')
+    _print_test(run)
+    return 0
+
+
+def command_evaluate(parsed: argparse.Namespace) -> int:
+    """Measure a run's net on the test set of its data, or of other data with the same shape."""
+    run = Run.open(parsed.run, parsed.data, parsed.data_dir)
+    print(f"{run.config.model} trained on {run.config.data} for {_where(run)}")
+    _print_test(run)
+    return 0
+
+
+def command_gradcheck(parsed: argparse.Namespace) -> int:
+    """Check the gradients of every layer, every loss and a few nets, and print a table."""
+    from scratchnet.gradcheck_suite import check_everything
+
+    print(f"{'what':<44} {'parameters':>10} {'max rel. error':>14}  verdict")
+    failed = 0
+    for name, count, report in check_everything(OPS[parsed.ops]):
+        failed += not report.passed
+        print(f"{name:<44} {count:>10,} {report.max_error:>14.1e}  {'ok' if report.passed else 'WRONG'}", flush=True)
+        if not report.passed:
+            print(report)
+    print(f"{failed} wrong" if failed else "every gradient agrees with finite differences")
+    return 1 if failed else 0
+
+
+def command_doctor(parsed: argparse.Namespace) -> int:
+    """Print what this installation runs on and with, and what is wrong with it."""
+    from scratchnet.doctor import examine
+
+    for name, finding in examine():
+        print(f"{name:<18} {finding}", flush=True)
+    return 0
+
+
+class StopOnSignal:
+    """While active, Ctrl-C (or SIGTERM) asks the loop to stop after its batch; a second one stops at once."""
+
+    def __enter__(self) -> StopOnSignal:
+        self._asked = False
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def requested(self) -> bool:
+        return self._asked
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        print("\nfinishing the batch, then saving; once more to stop at once", file=sys.stderr)
+
+
+def _start(parsed: argparse.Namespace) -> Run:
+    """Fill the defaults in, load the data, build the net, and make the run folder."""
+    given = {name: value for name, value in vars(parsed).items() if name in (*FIXED, *RECIPE) and value is not None}
+    chosen = FIXED | given
+    _usage(check_choice, "--model", chosen["model"], MODELS)  # before the data, which can take minutes to load
+    dataset = load(chosen["data"], parsed.data_dir)
+    recipe = asdict(default_recipe(chosen["model"], dataset.kind, len(dataset.train)))
+    config = _usage(RunConfig, **(recipe | chosen), vocabulary=vocabulary_hash(dataset))
+    folder = parsed.out or Path("runs") / f"{dataset.name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        return _usage(Run.start, folder, config, dataset)
+    except FileExistsError as error:
+        raise UsageError(f"--out: {error}") from error
+
+
+def _resume(parsed: argparse.Namespace) -> Run:
+    """Open a run; its settings are its own, so asking for others is a mistake worth stopping for."""
+    asked = [n for n in (*FIXED, *RECIPE, "out") if getattr(parsed, n) is not None]
+    if asked:
+        flags = ", ".join("--" + name.replace("_", "-") for name in asked)
+        raise UsageError(f"--resume goes on with the settings of the run; leave out {flags}")
+    return Run.open(parsed.resume, data_dir=parsed.data_dir)
+
+
+def _usage(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """Call `function`; what it refuses was asked for on the command line."""
+    try:
+        return function(*args, **named)
+    except (TypeError, ValueError) as error:
+        raise UsageError(error) from error
+
+
+def _fail(reason: object, code: int) -> int:
+    print(f"scratchnet: {reason}", file=sys.stderr)
+    return code
+
+
+def _nothing(*words: object, **named: object) -> None:
+    """Print nothing."""
+
+
+def _describe(dataset: Dataset) -> str:
+    shape = " x ".join(map(str, dataset.input_shape))
+    things = f"{dataset.kind}s of {shape}" if dataset.kind == "image" else f"texts as bags of {shape} words"
+    return f"data: {dataset.name}, {len(dataset.train):,} + {len(dataset.test):,} {things}, {len(dataset.classes)} classes"
+
+
+def _settings(config: RunConfig) -> str:
+    """The settings in one line, as the flags that would ask for them."""
+    shown = {k: v for k, v in asdict(config).items() if k not in ("data", "model", "vocabulary") and v != 0.0}
+    return "settings: " + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in shown.items())
+
+
+def _where(run: Run) -> str:
+    batches = f" and {run.progress.batch} batches" if run.progress.batch else ""
+    return f"{run.progress.epoch} of {run.config.epochs} epochs{batches}"
+
+
+def _print_test(run: Run) -> None:
+    loss, accuracy = run.test()
+    print(f"test accuracy {accuracy:.4f}, test loss {loss:.4f} ({len(run.dataset.test):,} {run.dataset.kind}s of {run.dataset.name})")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scratchnet", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        name, summary = command.__name__.removeprefix("command_"), (command.__doc__ or "").splitlines()[0]
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(command=command)
+        return sub
+
+    _add_train_arguments(add(command_train))
+    sub = add(command_evaluate)
+    sub.add_argument("run", metavar="RUN_DIR", help="the folder of a run")
+    sub.add_argument("--data", metavar="NAME", help="other data of the same shape (default: the run's own)")
+    sub.add_argument("--data-dir", metavar="DIR", help="a local mirror of the Hub; also SCRATCHNET_DATA")
+    sub = add(command_gradcheck)
+    sub.add_argument("--ops", choices=sorted(OPS), default="kernels", help="the floor to check (default: kernels)")
+    add(command_doctor)
+    return parser
+
+
+def _add_train_arguments(sub: argparse.ArgumentParser) -> None:
+    flag = sub.add_argument
+    flag("--data", metavar="NAME", help="digits (default), mnist, fashion_mnist, cifar10, imdb, a Hub id or a local folder")
+    flag("--model", metavar="NAME", help=f"{' | '.join(MODELS)} (default: cnn)")
+    flag("--optimizer", metavar="NAME", help=f"{' | '.join(OPTIMIZERS)} (default: adam)")
+    flag("--lr", type=float, metavar="X", help="learning rate, > 0; a schedule starts from it")
+    flag("--schedule", metavar="NAME", help=f"{' | '.join(SCHEDULES)}")
+    flag("--epochs", type=int, metavar="N", help="passes over the training data")
+    flag("--batch-size", type=int, metavar="N", help="examples per step")
+    flag("--dropout", type=float, metavar="P", help="probability of dropping, 0 <= P < 1")
+    flag("--weight-decay", type=float, metavar="X", help="as the optimizer of that name in PyTorch takes it")
+    flag("--validation", type=float, metavar="SHARE", help="hold out a share of the training data and measure on it")
+    flag("--seed", type=int, metavar="N", help="of weights, data order and dropout (default: 0)")
+    flag("--threads", type=int, metavar="N", help="threads to compute with (default: all cores)")
+    flag("--dtype", metavar="D", help="float32 (default) or float64")
+    flag("--ops", metavar="FLOOR", help="kernels (default, compiled) or reference (plain NumPy)")
+    flag("--out", metavar="DIR", help="folder for the run (default: runs/DATA-MODEL-TIME)")
+    flag("--resume", metavar="DIR", help="go on with a run that was stopped")
+    flag("--data-dir", metavar="DIR", help="a local mirror of the Hub; also SCRATCHNET_DATA")
+    flag("--quiet", action="store_true", help="print the test result only")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

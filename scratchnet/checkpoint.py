@@ -1,0 +1,214 @@
+"""The whole state of a run in one safe file, written so that no crash can lose it.
+
+The file is a safetensors container: plain arrays, no pickle, so that opening one runs no code. Its arrays are
+
+    0.weight, 0.bias, ...         the parameters, by layer (other tools can read them)
+    state/2.running_mean, ...     what layers keep beside parameters
+    optimizer/m, ...              the optimizer's arrays, flat over all parameters
+
+and its metadata holds a JSON manifest with everything else: configuration, progress, optimizer scalars, and for each
+array dtype, shape and SHA-256. safetensors checks structure but has no checksum: without the manifest a flipped bit
+would load as a different weight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from scratchnet.network import Sequential
+from scratchnet.optimizers import Optimizer
+
+FORMAT = 1
+STALE_SECONDS = 3600  # a temporary file this old belongs to a process that died while saving
+
+
+class CheckpointError(ValueError):
+    """A checkpoint can't be written or read; the message says which file and why."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"checkpoint {path}: {reason}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file held: `arrays` by name, and the manifest's parts."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    optimizer: dict[str, Any] | None
+    progress: dict[str, Any]
+    config: dict[str, Any]
+
+
+def save_checkpoint(
+    path: str | Path,
+    net: Sequential,
+    optimizer: Optimizer | None = None,
+    progress: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+) -> None:
+    """Write net, optimizer, progress and config to `path`; the old file stays until the new one is complete and verified.
+
+    The bytes go to a temporary file beside `path`, are forced to disk, read back and compared; only then does a rename
+    put them in place. A kill or power cut at any moment leaves the old file or the new one, never half of one.
+
+    Args:
+        path: of the file; its folder must exist.
+        net: its parameters and layer state are saved.
+        optimizer: its arrays, step count and scalars are saved.
+        progress, config: anything JSON can hold.
+
+    Raises:
+        CheckpointError: the disk is full, the folder is missing or read-only, ...; an older file is untouched.
+    """
+    path = Path(path)
+    arrays = dict(net.parameters()) | {f"state/{name}": value for name, value in net.state().items()}
+    saved = None
+    if optimizer is not None:
+        saved = optimizer.state_dict()
+        arrays |= {f"optimizer/{name}": value for name, value in saved.pop("arrays").items()}
+    # safetensors writes the memory of an array that is not C-contiguous in the wrong order, without a word
+    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    manifest = {
+        "format": FORMAT,
+        "arrays": {name: _describe(value) for name, value in arrays.items()},
+        "optimizer": saved,
+        "progress": progress or {},
+        "config": config or {},
+        "versions": {"numpy": np.__version__, "python": platform.python_version()},
+    }
+    text = json.dumps(manifest, sort_keys=True)
+    data = safetensors.numpy.save(
+        arrays, metadata={"scratchnet": text, "scratchnet_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    )
+    try:
+        _replace(path, data)
+    except OSError as error:
+        raise CheckpointError(path, f"could not be saved ({error}); any older file there is unharmed") from error
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a file written by save_checkpoint and verify every byte of it.
+
+    Raises:
+        CheckpointError: there is no such file, it is no checkpoint of scratchnet, or it is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(path, "no such file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            text = metadata.get("scratchnet", "")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except Exception as error:  # the library raises its own, OSError, and what a hostile header provokes
+        raise CheckpointError(path, f"not a readable safetensors file ({error})") from error
+    if not text:
+        raise CheckpointError(path, "a safetensors file, but not one of scratchnet: it has no manifest")
+    if hashlib.sha256(text.encode()).hexdigest() != metadata.get("scratchnet_sha256"):
+        raise CheckpointError(path, "damaged: its manifest does not match its checksum")
+    manifest = json.loads(text)
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(path, f"expected format {FORMAT}, got {manifest['format']}; update scratchnet to read it")
+    _verify(path, arrays, manifest["arrays"])
+    return Checkpoint(path, arrays, manifest["optimizer"], manifest["progress"], manifest["config"])
+
+
+def restore(checkpoint: Checkpoint, net: Sequential, optimizer: Optimizer | None = None) -> None:
+    """Put a checkpoint's state into a net (and optimizer) of the same make. Nothing is written unless everything fits.
+
+    Raises:
+        CheckpointError: the net has other layers, shapes or dtype, or the optimizer is of another class.
+    """
+    targets = dict(net.parameters()) | {f"state/{name}": value for name, value in net.state().items()}
+    found = {name: value for name, value in checkpoint.arrays.items() if not name.startswith("optimizer/")}
+    for name in sorted(targets.keys() | found.keys()):
+        if name not in found or name not in targets:
+            where = "in the file, not in the net" if name in found else "in the net, not in the file"
+            raise CheckpointError(checkpoint.path, f"made by another net: {name} is {where}")
+        got, want = found[name], targets[name]
+        if (got.shape, got.dtype) != (want.shape, want.dtype):
+            raise CheckpointError(
+                checkpoint.path,
+                f"made by another net: expected {name} as {want.dtype} {want.shape}, got {got.dtype} {got.shape}",
+            )
+    if optimizer is not None:
+        if checkpoint.optimizer is None:
+            raise CheckpointError(checkpoint.path, "it was saved without an optimizer; pass none to restore")
+        state = {
+            name.removeprefix("optimizer/"): value
+            for name, value in checkpoint.arrays.items()
+            if name.startswith("optimizer/")
+        }
+        try:
+            optimizer.load_state_dict(checkpoint.optimizer | {"arrays": state})
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(checkpoint.path, f"made by another optimizer: {error}") from error
+    for name, target in targets.items():
+        target[...] = found[name]
+
+
+def _describe(array: np.ndarray) -> dict[str, Any]:
+    return {
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+    }
+
+
+def _verify(path: Path, arrays: dict[str, np.ndarray], described: dict[str, dict[str, Any]]) -> None:
+    if arrays.keys() != described.keys():
+        odd = sorted(arrays.keys() ^ described.keys())
+        raise CheckpointError(path, f"damaged: arrays and manifest disagree about {', '.join(odd)}")
+    for name, array in arrays.items():
+        if _describe(array) != described[name]:
+            raise CheckpointError(path, f"damaged: {name} does not match its checksum")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one step that can't be seen half done."""
+    _sweep(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if temporary.read_bytes() != data:
+            raise OSError("what was read back is not what was written")
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the rename itself to disk: it may otherwise get there after a power cut has come."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files that a killed process left behind."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                left.unlink()

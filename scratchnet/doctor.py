@@ -1,0 +1,117 @@
+"""What this installation runs on: versions, cores, thread pools, caches. `scratchnet doctor` prints it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+
+import llvmlite.binding
+import numba
+import numpy as np
+import threadpoolctl
+
+from scratchnet import kernels, threads
+from scratchnet.cache import cache_root
+from scratchnet.kernels.jit import cache_folder
+
+PACKAGES = ("scratchnet", "numpy", "numba", "llvmlite", "scipy", "scikit-learn", "safetensors", "tqdm")
+EXTRAS = ("datasets", "pillow", "matplotlib")
+VECTORS = (("avx512f", "AVX-512", 16), ("avx2", "AVX2", 8), ("neon", "NEON", 4), ("sse2", "SSE2", 4))
+
+
+def examine() -> Iterator[tuple[str, str]]:
+    """Yield (what, finding) pairs, the slow ones last."""
+    yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield "packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    yield "extras", ", ".join(f"{name} {_version(name)}" for name in EXTRAS)
+    yield "processor", f"{llvmlite.binding.get_host_cpu_name()}, {os.cpu_count()} cores; {vector_unit()}"
+    yield "products", _blas()
+    _warm_up()
+    yield "thread layer", f"{numba.threading_layer()}, {threads.get_threads()} of {threads.available_threads()} threads"
+    yield "wait policy", _wait_policy()
+    yield "kernel cache", _cache_state()
+    yield "data cache", _folder_state(cache_root() / "data")
+    yield "SCRATCHNET_DATA", os.environ.get("SCRATCHNET_DATA", "not set")
+    yield "pool switch", _switch_cost()
+
+
+def vector_unit() -> str:
+    """The widest vectors that LLVM finds on this host, as words."""
+    features = llvmlite.binding.get_host_cpu_features()
+    for flag, name, lanes in VECTORS:
+        if features.get(flag):
+            return f"{name}, {lanes} float32 to a vector"
+    return "no vector unit known"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _blas() -> str:
+    """Which library multiplies matrices: no tile of our own stands under the products, NumPy's BLAS does."""
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    if not pools:
+        return "NumPy's BLAS, of a kind threadpoolctl does not know"
+    pool = pools[0]
+    tile = f", tile for {pool['architecture']}" if pool.get("architecture") else ""
+    return f"NumPy's {pool['internal_api']} {pool['version']}{tile}, {pool['num_threads']} threads"
+
+
+def _wait_policy() -> str:
+    wanted = {name: os.environ.get(name, "not set") for name in threads.POLICY}
+    shown = ", ".join(f"{name}={value}" for name, value in wanted.items())
+    if wanted["OMP_WAIT_POLICY"].upper() != "PASSIVE":
+        shown += "; idle threads spin and slow NumPy's products down: unset it, or set it to PASSIVE"
+    return shown
+
+
+def _cache_state() -> str:
+    folder = cache_folder()
+    if folder is None:
+        return "can't be used: kernels are compiled at every start; set SCRATCHNET_CACHE to a folder of yours"
+    return _folder_state(folder)
+
+
+def _folder_state(folder: os.PathLike[str]) -> str:
+    if not os.path.isdir(folder):
+        return f"{folder}, not there yet"
+    sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()]
+    return f"{folder}, {len(sizes)} files, {sum(sizes) / 2**20:.1f} MiB"
+
+
+def _warm_up() -> None:
+    """Launch one parallel kernel: only then does numba know its threading layer."""
+    x = np.zeros(1 << 16, np.float32)
+    kernels.relu_forward(x.copy(), x)
+
+
+def _switch_cost() -> str:
+    """Time a product and a kernel apart and in turns. Two pools that fight for the cores make turns much slower."""
+    a = np.ones((256, 256), np.float32)
+    x = np.ones(1 << 18, np.float32)
+    y = np.empty_like(x)
+    product, kernel = (lambda: a @ a), (lambda: kernels.relu_forward(y, x))
+
+    def both() -> None:
+        product()
+        kernel()
+
+    apart, turns = _median_ms(product) + _median_ms(kernel), _median_ms(both)
+    verdict = "fine" if turns < 2 * apart + 0.2 else "thread pools are fighting: see wait policy"
+    return f"product and kernel apart {apart:.2f} ms, in turns {turns:.2f} ms: {verdict}"
+
+
+def _median_ms(function: Callable[[], object], repeats: int = 30) -> float:
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return 1e3 * sorted(times)[repeats // 2]

@@ -1,0 +1,157 @@
+"""A run of the command line: its configuration, what is built from it, and the folder it leaves.
+
+    config.json             what was asked for, defaults filled in
+    history.csv             one row per epoch
+    checkpoint.safetensors  everything needed to go on or to evaluate; holds the configuration too
+    curves.png              loss and accuracy, where matplotlib is installed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scratchnet import kernels, reference
+from scratchnet.arrays import check_choice, check_integer, check_number
+from scratchnet.checkpoint import load_checkpoint, restore, save_checkpoint
+from scratchnet.data import Dataset, count_batches, hold_out, load
+from scratchnet.models import MODELS
+from scratchnet.network import Sequential
+from scratchnet.optimizers import OPTIMIZERS
+from scratchnet.schedules import make_schedule
+from scratchnet.training import Progress, evaluate, train
+
+CHECKPOINT = "checkpoint.safetensors"
+OPS = {"kernels": kernels, "reference": reference}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides which bits a run produces, thread count and place of the data aside."""
+
+    data: str
+    model: str
+    optimizer: str
+    lr: float
+    schedule: str
+    epochs: int
+    batch_size: int
+    dropout: float
+    weight_decay: float
+    seed: int
+    dtype: str
+    ops: str
+    validation: float
+    vocabulary: str | None = None  # SHA-256 of a text model's words: its inputs mean nothing under others
+
+    def __post_init__(self) -> None:
+        check_choice("--model", self.model, MODELS)
+        check_choice("--optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("--ops", self.ops, OPS)
+        check_number("--lr", self.lr, low=0, include_low=False)
+        check_integer("--epochs", self.epochs, minimum=1)
+        check_integer("--batch-size", self.batch_size, minimum=1)
+        check_number("--dropout", self.dropout, low=0, high=1)
+        check_number("--weight-decay", self.weight_decay, low=0)
+        check_integer("--seed", self.seed, minimum=0)
+        check_number("--validation", self.validation, low=0, high=1)
+
+
+def vocabulary_hash(dataset: Dataset) -> str | None:
+    """What RunConfig.vocabulary holds for a dataset: None for images."""
+    if dataset.vocabulary is None:
+        return None
+    return hashlib.sha256("\n".join(dataset.vocabulary).encode()).hexdigest()
+
+
+class Run:
+    """A configuration brought to life: data, net, optimizer, and how far training has come."""
+
+    def __init__(self, folder: str | Path, config: RunConfig, dataset: Dataset) -> None:
+        if config.vocabulary != vocabulary_hash(dataset):
+            raise ValueError(
+                f"the model was trained on the words of {config.data}, and {dataset.name} has others; "
+                "use it on the data it was trained on"
+            )
+        self.folder, self.config, self.dataset = Path(folder), config, dataset
+        self.progress = Progress()
+        self.training, self.validation = dataset.train, None
+        if config.validation:
+            self.training, self.validation = hold_out(dataset.train, config.validation, seed=0)
+        layers = MODELS[config.model](dataset.input_shape, len(dataset.classes), config.dropout)
+        self.net = Sequential(layers, dataset.input_shape, config.seed, config.dtype, OPS[config.ops])
+        steps = config.epochs * count_batches(len(self.training), config.batch_size)
+        self.optimizer = OPTIMIZERS[config.optimizer](
+            self.net.params,
+            lr=make_schedule(config.schedule, config.lr, steps),
+            weight_decay=config.weight_decay,
+            ops=self.net.ops,
+        )
+
+    @classmethod
+    def start(cls, folder: str | Path, config: RunConfig, dataset: Dataset) -> Run:
+        """Begin a run in a folder that holds none yet, and write its config.json.
+
+        Raises:
+            FileExistsError: the folder holds a run, which would be overwritten.
+        """
+        run = cls(folder, config, dataset)
+        if (run.folder / CHECKPOINT).exists() or (run.folder / "config.json").exists():
+            raise FileExistsError(f"{folder} holds a run already; choose another folder, or go on with --resume {folder}")
+        run.folder.mkdir(parents=True, exist_ok=True)
+        (run.folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path, data: str | None = None, data_dir: str | None = None) -> Run:
+        """Bring back a saved run as it was, on its own data or on other `data` of the same shape."""
+        checkpoint = load_checkpoint(Path(folder) / CHECKPOINT)
+        config = RunConfig(**checkpoint.config)
+        run = cls(folder, config, load(data or config.data, data_dir))
+        restore(checkpoint, run.net, run.optimizer)
+        run.progress = Progress.from_json(checkpoint.progress)
+        return run
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.epoch >= self.config.epochs
+
+    def train(self, show: bool = False, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Train to the last epoch, or until `should_stop()`; saves after each epoch and at the end."""
+        train(
+            self.net,
+            self.optimizer,
+            self.training.x,
+            self.training.y,
+            self.config.epochs,
+            self.config.batch_size,
+            self.config.seed,
+            validation=None if self.validation is None else (self.validation.x, self.validation.y),
+            progress=self.progress,
+            show=show,
+            should_stop=should_stop,
+            after_epoch=lambda progress: self.save(),
+        )
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint, then the history."""
+        progress = self.progress
+        save_checkpoint(self.folder / CHECKPOINT, self.net, self.optimizer, progress.to_json(), asdict(self.config))
+        progress.history.write_csv(self.folder / "history.csv")
+
+    def test(self) -> tuple[float, float]:
+        """(mean loss, accuracy) on the test set."""
+        return evaluate(self.net, self.dataset.test.x, self.dataset.test.y)
+
+    def plot(self) -> bool:
+        """Draw curves.png; False where matplotlib is not installed."""
+        try:
+            from scratchnet.plots import plot_history
+        except ImportError:
+            return False
+        plot_history(self.progress.history, self.folder / "curves.png", f"{self.config.model} on {self.config.data}")
+        return True

@@ -1,0 +1,226 @@
+"""The training loop: batches, forward, loss, backward, step, with history, progress, and a look-out for divergence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from scratchnet.arrays import check_integer, check_number
+from scratchnet.data.batches import batches, count_batches
+from scratchnet.losses import softmax_cross_entropy
+from scratchnet.network import Sequential
+from scratchnet.optimizers import Optimizer, clip_grad_norm
+
+Loss = Callable[..., tuple[float, np.ndarray]]
+
+
+class DivergenceError(ArithmeticError):
+    """The loss or a gradient became NaN or infinite. The weights are still those before the bad batch."""
+
+
+@dataclass
+class History:
+    """One row per epoch: epoch, loss, accuracy, (validation_loss, validation_accuracy,) lr, seconds.
+
+    `loss` and `accuracy` are means over the epoch's batches as they were trained on, dropout included.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write the rows with a header line. Numbers keep all their digits."""
+        text = io.StringIO()
+        if self.rows:
+            writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        Path(path).write_text(text.getvalue())
+
+
+@dataclass
+class Progress:
+    """Where a run is: everything a resumed run needs beside net and optimizer. The order of the data follows from the
+    seed and the epoch, dropout masks from seed and step, so no random state has to be kept."""
+
+    epoch: int = 0  # epochs done
+    batch: int = 0  # batches done in the current epoch
+    loss_sum: float = 0.0  # over the examples of this epoch so far
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0  # spent on this epoch so far
+    history: History = field(default_factory=History)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Progress:
+        return cls(**{**saved, "history": History(**saved["history"])})
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of this epoch so far."""
+        return self.loss_sum / self.seen
+
+    @property
+    def accuracy(self) -> float:
+        """Share of this epoch's examples so far whose largest output was the label's."""
+        return self.correct / self.seen
+
+    def next_epoch(self) -> None:
+        self.epoch, self.batch, self.loss_sum, self.correct, self.seen, self.seconds = self.epoch + 1, 0, 0.0, 0, 0, 0.0
+
+
+def train(
+    net: Sequential,
+    optimizer: Optimizer,
+    x: Any,
+    y: np.ndarray,
+    epochs: int = 1,
+    batch_size: int = 128,
+    seed: int = 0,
+    loss: Loss = softmax_cross_entropy,
+    validation: tuple[Any, np.ndarray] | None = None,
+    clip_norm: float | None = None,
+    progress: Progress | None = None,
+    show: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    after_epoch: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Train a classifier. The heart of it is
+
+        for xb, yb in batches(x, y, batch_size, seed, epoch):
+            value, dlogits = loss(net.forward(xb, train=True), yb)
+            net.backward(dlogits)
+            optimizer.step(net.grads)
+
+    Anything special is a copy of these lines in your own script.
+
+    Args:
+        net, optimizer: `optimizer` was made over `net.params`.
+        x: (N, ...) images (uint8 are scaled by 1/255), rows of numbers, or CSR. y: (N,) integer labels.
+        epochs: the epoch to reach; with a `progress` of 3 and `epochs=5`, two more are trained.
+        batch_size: the last batch of an epoch may be shorter; nothing is dropped.
+        seed: of the order of the data.
+        loss: `(outputs, labels, ops=...) -> (mean loss, gradient)`.
+        validation: (x, y) measured after each epoch; never trained on.
+        clip_norm: scale gradients whose norm is larger down to it.
+        progress: where to go on, from a checkpoint; None starts a run.
+        show: a progress bar on stderr.
+        should_stop: asked after each batch; True ends training there, with a progress that can be resumed.
+        after_epoch: called after each epoch, to save.
+
+    Returns:
+        the Progress, with `history`; `progress.epoch < epochs` means it was stopped.
+
+    Raises:
+        DivergenceError: loss or gradient is NaN or infinite; the optimizer has not stepped on that batch.
+    """
+    check_integer("train: epochs", epochs, minimum=0)
+    if clip_norm is not None:
+        check_number("train: clip_norm", clip_norm, low=0, include_low=False)
+    progress = progress or Progress()
+    while progress.epoch < epochs:
+        lr = optimizer.current_lr()
+        with _bar(progress, epochs, y.shape[0], show) as bar:
+            for xb, yb in batches(x, y, batch_size, seed, progress.epoch, start=progress.batch, dtype=net.dtype.name):
+                began = time.perf_counter()
+                value, correct = _step(net, optimizer, xb, yb, loss, clip_norm, progress)
+                progress.batch += 1
+                progress.loss_sum += value * len(yb)
+                progress.correct += correct
+                progress.seen += len(yb)
+                progress.seconds += time.perf_counter() - began
+                bar.update(len(yb))
+                bar.set_postfix_str(f"loss {progress.loss:.4f}, accuracy {progress.accuracy:.4f}", refresh=False)
+                if should_stop() and progress.batch < count_batches(y.shape[0], batch_size):
+                    return progress
+        progress.history.rows.append(_row(net, progress, lr, loss, validation))
+        progress.next_epoch()
+        after_epoch(progress)
+        if should_stop():
+            break
+    return progress
+
+
+def evaluate(
+    net: Sequential, x: Any, y: np.ndarray, batch_size: int = 256, loss: Loss = softmax_cross_entropy
+) -> tuple[float, float]:
+    """Measure (mean loss, accuracy) without training: dropout off, batch norm on its running statistics."""
+    loss_sum, correct = 0.0, 0
+    for xb, yb in batches(x, y, batch_size, shuffle=False, dtype=net.dtype.name):
+        outputs = net.forward(xb)
+        loss_sum += loss(outputs, yb, ops=net.ops)[0] * len(yb)
+        correct += int(np.count_nonzero(outputs.argmax(axis=1) == yb))
+    return loss_sum / y.shape[0], correct / y.shape[0]
+
+
+def _step(
+    net: Sequential,
+    optimizer: Optimizer,
+    xb: Any,
+    yb: np.ndarray,
+    loss: Loss,
+    clip_norm: float | None,
+    progress: Progress,
+) -> tuple[float, int]:
+    """One batch: forward, loss, backward, step. Returns (mean loss, number classified right)."""
+    outputs = net.forward(xb, train=True)
+    value, doutputs = loss(outputs, yb, ops=net.ops)
+    correct = int(np.count_nonzero(outputs.argmax(axis=1) == yb))
+    net.backward(doutputs)
+    norm = clip_grad_norm(net.grads, math.inf if clip_norm is None else clip_norm, ops=net.ops)
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        raise DivergenceError(
+            f"training diverged in epoch {progress.epoch + 1}, batch {progress.batch + 1}: loss {value}, "
+            f"gradient norm {norm}; {_blame(net, xb)}. The weights are those before this batch; "
+            "lower the learning rate or clip the gradient (clip_norm)"
+        )
+    optimizer.step(net.grads)
+    return value, correct
+
+
+def _blame(net: Sequential, xb: Any) -> str:
+    """Name the first place where something is not finite: a parameter, a layer's output, or a gradient."""
+    for name, values in net.parameters().items():
+        if not np.isfinite(values).all():
+            return f"parameter {name} was not finite before it"
+    for i, layer in enumerate(net.layers):
+        xb = layer.forward(xb)
+        if isinstance(xb, np.ndarray) and not np.isfinite(xb).all():
+            return f"first at the output of layer {i}, {layer!r}"
+    for name, values in reversed(net.gradients().items()):
+        if not np.isfinite(values).all():
+            return f"first in the gradient of {name}"
+    return "all parameters, outputs and gradients taken one by one are finite"
+
+
+def _row(
+    net: Sequential, progress: Progress, lr: float, loss: Loss, validation: tuple[Any, np.ndarray] | None
+) -> dict[str, float]:
+    row = {"epoch": progress.epoch + 1, "loss": progress.loss, "accuracy": progress.accuracy}
+    if validation is not None:
+        row["validation_loss"], row["validation_accuracy"] = evaluate(net, *validation, loss=loss)
+    return row | {"lr": lr, "seconds": round(progress.seconds, 3)}
+
+
+def _bar(progress: Progress, epochs: int, rows: int, show: bool) -> tqdm:
+    return tqdm(
+        desc=f"epoch {progress.epoch + 1}/{epochs}",
+        total=rows,
+        initial=progress.seen,
+        unit=" images",
+        unit_scale=True,
+        disable=not show,
+        dynamic_ncols=True,
+        leave=True,
+    )

@@ -1,0 +1,212 @@
+"""The command line as a user meets it: what it prints, what it leaves, how it fails, stops and goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import scratchnet
+from scratchnet.__main__ import main
+from scratchnet.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.jit_only
+
+QUICK = ["train", "--model", "mlp", "--epochs", "2", "--batch-size", "64"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def scratchnet_command(*arguments, cwd):
+    environment = dict(os.environ, PYTHONPATH=str(Path(scratchnet.__file__).parents[1]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "scratchnet", *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_train_leaves_a_run_folder_and_prints_the_test_accuracy(here, capsys):
+    assert main([*QUICK, "--out", "run"]) == 0
+    out = capsys.readouterr().out
+    assert "digits, 1,437 + 360 images of 8 x 8 x 1, 10 classes" in out and "Dense(512)" in out
+    accuracy = float(re.search(r"^test accuracy (0\.\d+), test loss", out, re.M)[1])
+    assert accuracy > 0.85
+    assert {p.name for p in Path("run").iterdir()} == {"config.json", "curves.png", "history.csv", "checkpoint.safetensors"}
+    with open("run/history.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    config = json.loads(Path("run/config.json").read_text())
+    assert config == load_checkpoint("run/checkpoint.safetensors").config
+    assert (config["model"], config["epochs"], config["seed"]) == ("mlp", 2, 0)
+    assert Path("run/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["evaluate", "run"]) == 0
+    assert f"test accuracy {accuracy:.4f}" in capsys.readouterr().out
+
+
+def test_the_default_folder_is_named_by_data_model_and_time(here):
+    assert main([*QUICK, "--quiet"]) == 0
+    (folder,) = Path("runs").iterdir()
+    assert re.fullmatch(r"digits-mlp-\d{8}-\d{6}", folder.name)
+
+
+def test_quiet_prints_one_line(here, capsys):
+    main([*QUICK, "--quiet", "--out", "run"])
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 1 and captured.err == ""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_default_run_reaches_97_percent(here, capsys, seed):
+    assert main(["train", "--seed", str(seed), "--quiet", "--out", "run"]) == 0
+    assert float(re.search(r"test accuracy (\S+),", capsys.readouterr().out)[1]) >= 0.97
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--model", "logistic"],
+        ["--optimizer", "sgd", "--lr", "0.05", "--schedule", "constant"],
+        ["--dtype", "float64", "--dropout", "0.5", "--weight-decay", "1e-4", "--optimizer", "adamw"],
+        ["--ops", "reference", "--schedule", "inverse_square_root", "--seed", "3"],
+        ["--validation", "0.2", "--threads", "1"],
+    ],
+)
+def test_every_option_trains(here, capsys, options):
+    assert main([*QUICK, *options, "--out", "run"]) == 0
+    assert float(re.search(r"test accuracy (\S+),", capsys.readouterr().out)[1]) > 0.5
+    assert ("validation_loss" in Path("run/history.csv").read_text()) == ("--validation" in options)
+
+
+USAGE = [
+    (["--lr", "0"], r"--lr: expected a finite number in \(0, inf\), got 0"),
+    (["--lr", "nan"], "--lr: expected a finite number"),
+    (["--epochs", "0"], "--epochs: expected an integer >= 1, got 0"),
+    (["--batch-size", "-3"], "--batch-size: expected an integer >= 1"),
+    (["--dropout", "1"], r"--dropout: expected a finite number in \[0, 1\), got 1"),
+    (["--weight-decay", "-1"], "--weight-decay: expected"),
+    (["--seed", "-1"], "--seed: expected an integer >= 0"),
+    (["--validation", "1"], "--validation: expected"),
+    (["--model", "cmn"], "--model: expected one of cnn, logistic, mlp, got 'cmn'; did you mean 'cnn'?"),
+    (["--optimizer", "adm"], "did you mean 'adam'?"),
+    (["--schedule", "cosin"], "did you mean 'cosine'?"),
+    (["--dtype", "float16"], "expected one of float32, float64, got 'float16'"),
+    (["--ops", "kernel"], "did you mean 'kernels'?"),
+    (["--data", "digit"], "did you mean 'digits'?"),
+    (["--threads", "0"], "threads: expected an integer >= 1"),
+    (["--threads", "9999"], "set NUMBA_NUM_THREADS=9999 before"),
+    (["--resume", "run", "--lr", "0.1"], "--resume goes on with the settings of the run; leave out --lr"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), USAGE, ids=[" ".join(o) for o, _ in USAGE])
+def test_wrong_usage_exits_2_and_says_why(here, capsys, options, message):
+    assert main(["train", *options]) == 2
+    captured = capsys.readouterr()
+    assert re.search(message.replace("?", r"\?"), captured.err), captured.err
+    assert len(captured.err.splitlines()) == 1 and not Path("runs").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["trane"], ["train", "--lr", "fast"], ["evaluate"], ["train", "--what"]])
+def test_argparse_refusals_exit_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+def test_a_run_is_never_overwritten(here, capsys):
+    main([*QUICK, "--quiet", "--out", "run"])
+    before = Path("run/checkpoint.safetensors").read_bytes()
+    assert main([*QUICK, "--quiet", "--out", "run"]) == 2
+    assert "--out: run holds a run already" in capsys.readouterr().err
+    assert Path("run/checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [["evaluate", "absent"], ["train", "--resume", "absent"]])
+def test_a_missing_run_exits_1(here, capsys, command):
+    assert main(command) == 1
+    assert "absent/checkpoint.safetensors: no such file" in capsys.readouterr().err
+
+
+def test_a_damaged_run_exits_1(here, capsys):
+    main([*QUICK, "--quiet", "--out", "run"])
+    path = Path("run/checkpoint.safetensors")
+    path.write_bytes(path.read_bytes()[:-5])
+    assert main(["evaluate", "run"]) == 1
+    assert "not a readable safetensors file" in capsys.readouterr().err
+
+
+def test_divergence_exits_1_and_keeps_the_last_checkpoint(here, capsys):
+    assert main([*QUICK, "--quiet", "--out", "run", "--optimizer", "sgd", "--lr", "1e30"]) == 1
+    assert "training diverged in epoch 1, batch" in capsys.readouterr().err
+
+
+def test_resuming_a_finished_run_trains_nothing(here, capsys):
+    main([*QUICK, "--quiet", "--out", "run"])
+    first = capsys.readouterr().out
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_resume_continues_bit_for_bit(here, capsys, number):
+    command = ["train", "--epochs", "4", "--batch-size", "16", "--seed", "1"]
+    assert main([*command, "--quiet", "--out", "whole"]) == 0
+    expected = capsys.readouterr().out.splitlines()[-1]
+    process = scratchnet_command(*command, "--out", "part", cwd=here)
+    while not Path("part/checkpoint.safetensors").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "scratchnet train --resume part" in err
+    progress = load_checkpoint("part/checkpoint.safetensors").progress
+    assert 1 <= progress["epoch"] < 4
+    assert main(["train", "--resume", "part", "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    whole, part = (load_checkpoint(f"{name}/checkpoint.safetensors") for name in ("whole", "part"))
+    for name, array in whole.arrays.items():
+        assert array.tobytes() == part.arrays[name].tobytes(), name
+
+
+def test_gradcheck_prints_a_table(capsys):
+    assert main(["gradcheck"]) == 0
+    out = capsys.readouterr().out
+    assert "max rel. error" in out and "Conv2d" in out and "every gradient agrees" in out and "WRONG" not in out
+
+
+def test_gradcheck_fails_when_a_gradient_is_wrong(capsys, monkeypatch):
+    from scratchnet import kernels
+
+    right = kernels.tanh_backward
+    monkeypatch.setattr(kernels, "tanh_backward", lambda dx, dy, y: (right(dx, dy, y), dx.__imul__(1.001)))
+    assert main(["gradcheck"]) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_doctor_tells_what_it_runs_on(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for word in ("numba", "cores", "thread layer", "wait policy", "kernel cache", "float32 to a vector", "in turns"):
+        assert word in out
+
+
+def test_python_m_scratchnet_is_the_same(here):
+    process = scratchnet_command("--help", cwd=here)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "train" in out and "doctor" in out

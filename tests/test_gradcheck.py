@@ -1,0 +1,253 @@
+"""Every layer, loss and net against finite differences, and the checker against planted errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratchnet import Sequential, kernels, losses, reference
+from scratchnet.gradcheck import Report, check_gradients
+from scratchnet.gradcheck_suite import check_everything
+from scratchnet.layers import (
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sigmoid,
+    Softplus,
+    Tanh,
+)
+
+FLOORS = pytest.mark.parametrize("ops", [reference, kernels], ids=["reference", "kernels"])
+SOME = settings(max_examples=15, deadline=None, derandomize=True)
+
+
+@FLOORS
+def test_everything_the_command_checks(ops):
+    checked = 0
+    for name, _, report in check_everything(ops):
+        assert report.passed, f"{name}\n{report}"
+        checked += 1
+    assert checked > 25
+
+
+def check(layers, shape, rows, seed, ops=kernels) -> Report:
+    rng = np.random.default_rng(seed)
+    net = Sequential(layers, shape, seed, "float64", ops)
+    x = rng.standard_normal((rows, *shape))
+    weights = rng.standard_normal((rows, *net.output_shape))
+
+    def weighted_sum(outputs, target):
+        """A loss whose gradient is known and different for every output."""
+        return float((outputs * target + 0.5 * outputs**2).sum()), target + outputs
+
+    return check_gradients(net, weighted_sum, x, weights, max_coordinates=60, directions=6)
+
+
+@SOME
+@given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.booleans(), st.integers(0, 99))
+def test_dense_of_any_size(rows, features, units, bias, seed):
+    report = check([Tanh(), Dense(units, bias=bias)], (features,), rows, seed)
+    assert report.passed, report
+
+
+@SOME
+@given(
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 3)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.sampled_from(["valid", "same", 1]),
+    st.sampled_from([Conv2d, MaxPool2d, AvgPool2d]),
+    st.integers(0, 99),
+)
+def test_windows_of_any_size(rows, shape, kernel, stride, padding, kind, seed):
+    try:
+        layer = kind(2, kernel, stride, padding) if kind is Conv2d else kind(kernel, stride, padding)
+        net = Sequential([Tanh(), layer], shape)
+    except ValueError:
+        return  # a misfit, refused
+    assert net.output_shape
+    layer = kind(2, kernel, stride, padding) if kind is Conv2d else kind(kernel, stride, padding)
+    report = check([Tanh(), layer], shape, rows, seed)
+    assert report.passed, report
+
+
+@SOME
+@given(
+    st.integers(2, 5),
+    st.integers(1, 9),
+    st.sampled_from([ReLU, LeakyReLU, Sigmoid, Tanh, Softplus, Dropout, BatchNorm1d]),
+    st.integers(0, 99),
+)
+def test_layers_without_shape_of_their_own(rows, features, kind, seed):
+    report = check([Dense(features), kind(), Dense(2)], (4,), rows, seed)
+    assert report.passed, report
+
+
+@SOME
+@given(st.integers(1, 3), st.integers(2, 6), st.integers(1, 3), st.integers(0, 99))
+def test_batch_norm_over_images(rows, side, channels, seed):
+    report = check([Conv2d(channels, 2), BatchNorm2d(), Tanh()], (side, side, 2), rows, seed)
+    assert report.passed, report
+
+
+@SOME
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(0, 99))
+def test_residual_of_any_size(rows, features, seed):
+    report = check(
+        [Residual([Dense(features), Tanh(), Residual([Dense(features), Softplus()])])], (features,), rows, seed
+    )
+    assert report.passed, report
+
+
+@SOME
+@given(
+    st.sampled_from(["mean", "sum", "batchmean"]),
+    st.booleans(),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.integers(0, 99),
+)
+def test_losses_with_every_reduction(reduction, weighted, rows, units, seed):
+    rng = np.random.default_rng(seed)
+    options = {"reduction": reduction, "sample_weight": rng.uniform(0.1, 2, rows) if weighted else None}
+    cases = [
+        (losses.softmax_cross_entropy, rng.integers(0, units, rows)),
+        (losses.binary_cross_entropy, rng.uniform(0, 1, (rows, units))),
+        (losses.mse, rng.standard_normal((rows, units))),
+    ]
+    net = Sequential([Dense(units)], (3,), seed, "float64")
+    x = rng.standard_normal((rows, 3))
+    for loss, target in cases:
+        report = check_gradients(net, lambda o, t, loss=loss: loss(o, t, **options), x, target)
+        assert report.passed, f"{loss.__name__}\n{report}"
+
+
+@pytest.mark.parametrize("part", ["0.weight", "0.bias", "2.weight", "2.bias"])
+def test_a_planted_error_of_a_thousandth_is_caught(part):
+    net = Sequential([Dense(5), Tanh(), Dense(3)], (4,), dtype="float64")
+    layer, name = net.layers[int(part[0])], part[2:]
+    original = layer._backward
+
+    def planted(dy, kept, input_gradient):
+        dx = original(dy, kept, input_gradient)
+        getattr(layer, f"d{name}")[...] *= 1.001
+        return dx
+
+    layer._backward = planted
+    x, labels = np.random.default_rng(0).standard_normal((3, 4)), np.array([0, 1, 2])
+    report = check_gradients(net, losses.softmax_cross_entropy, x, labels)
+    assert not report.passed
+    assert [row.name for row in report.rows if not row.passed] == [part]
+    assert "WRONG" in str(report) and "FAILED" in str(report)
+    assert 5e-4 < report.max_error < 2e-3
+
+
+def test_a_planted_error_is_caught_along_random_directions():
+    net = Sequential([Dense(40), Tanh(), Dense(3)], (30,), dtype="float64")
+    original = net.layers[0]._backward
+
+    def planted(dy, kept, input_gradient):
+        dx = original(dy, kept, input_gradient)
+        net.layers[0].dweight[...] *= 1.001
+        return dx
+
+    x, labels = np.random.default_rng(0).standard_normal((3, 30)), np.array([0, 1, 2])
+    assert check_gradients(net, losses.softmax_cross_entropy, x, labels, max_coordinates=100).passed
+    net.layers[0]._backward = planted
+    assert not check_gradients(net, losses.softmax_cross_entropy, x, labels, max_coordinates=100).passed
+
+
+def test_a_planted_error_in_one_number_is_caught():
+    net = Sequential([Dense(5), Tanh(), Dense(3)], (4,), dtype="float64")
+    original = net.layers[0]._backward
+
+    def planted(dy, kept, input_gradient):
+        dx = original(dy, kept, input_gradient)
+        net.layers[0].dweight[np.unravel_index(np.abs(net.layers[0].dweight).argmax(), (4, 5))] *= 1.001
+        return dx
+
+    net.layers[0]._backward = planted
+    x, labels = np.random.default_rng(0).standard_normal((3, 4)), np.array([0, 1, 2])
+    assert not check_gradients(net, losses.softmax_cross_entropy, x, labels).passed
+
+
+def test_a_wrong_input_gradient_is_caught():
+    net = Sequential([Dense(5), Tanh(), Dense(3)], (4,), dtype="float64")
+    original = net.layers[0]._backward
+    net.layers[0]._backward = lambda *args: original(*args) * 1.001
+    x, labels = np.random.default_rng(0).standard_normal((3, 4)), np.array([0, 1, 2])
+    report = check_gradients(net, losses.softmax_cross_entropy, x, labels)
+    assert [row.name for row in report.rows if not row.passed] == ["input"]
+
+
+def test_a_nan_gradient_fails():
+    net = Sequential([Dense(3)], (4,), dtype="float64")
+    original = net.layers[0]._backward
+
+    def planted(dy, kept, input_gradient):
+        dx = original(dy, kept, input_gradient)
+        net.layers[0].dbias[0] = math.nan
+        return dx
+
+    net.layers[0]._backward = planted
+    report = check_gradients(net, losses.softmax_cross_entropy, np.ones((2, 4)), np.array([0, 1]))
+    assert not report.passed and math.isnan(report.max_error)
+
+
+def test_kinks_are_counted_and_left_out():
+    """At x = 0 every ReLU sits on its kink: no step avoids it, and nothing checked is no proof."""
+    net = Sequential([ReLU(), Dense(2)], (3,), dtype="float64")
+    report = check_gradients(net, losses.softmax_cross_entropy, np.zeros((2, 3)), np.array([0, 1]))
+    rows = {row.name: row for row in report.rows}
+    assert rows["input"].skipped == 6 and rows["input"].checked == 0
+    assert not rows["input"].passed and rows["0.weight" if "0.weight" in rows else "1.weight"].passed
+    assert "NOT CHECKED" in str(report)
+
+
+def test_the_net_is_left_as_it_was():
+    net = Sequential([Dense(4), BatchNorm1d(), Dropout(0.5), Dense(3)], (4,), dtype="float64")
+    params, state = net.params.copy(), {k: v.copy() for k, v in net.state().items()}
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    kept = x.copy()
+    check_gradients(net, losses.softmax_cross_entropy, x, np.array([0, 1, 2]))
+    np.testing.assert_array_equal(net.params, params)
+    np.testing.assert_array_equal(x, kept)
+    for name, value in net.state().items():
+        np.testing.assert_array_equal(value, state[name])
+
+
+def test_refusals():
+    x, labels = np.ones((2, 4)), np.array([0, 1])
+    with pytest.raises(ValueError, match='build the net with dtype="float64"'):
+        check_gradients(Sequential([Dense(3)], (4,)), losses.softmax_cross_entropy, x.astype("f"), labels)
+    net = Sequential([Dense(3)], (4,), dtype="float64")
+    with pytest.raises(ValueError, match="tolerance"):
+        check_gradients(net, losses.softmax_cross_entropy, x, labels, tolerance=0)
+    net.params[0] = math.nan
+    with pytest.raises(ValueError, match="expected a finite loss"):
+        check_gradients(net, losses.softmax_cross_entropy, x, labels)
+
+
+def test_a_net_that_is_not_deterministic_is_refused():
+    net = Sequential([Dense(3)], (4,), dtype="float64")
+    rng = np.random.default_rng(0)
+
+    def noisy(outputs, labels):
+        value, gradient = losses.softmax_cross_entropy(outputs, labels)
+        return value, gradient * (1 + 1e-9 * rng.random())
+
+    with pytest.raises(ValueError, match="not deterministic"):
+        check_gradients(net, noisy, np.ones((2, 4)), np.array([0, 1]))

@@ -1,0 +1,188 @@
+"""The decorator under the kernels: what is compiled, cached, refused; and that the tests' own bounds check works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import scratchnet
+from scratchnet import kernels, threads
+from scratchnet.kernels import jit
+
+pytestmark = pytest.mark.jit_only
+
+PLANTED = """
+    import numpy as np
+    from numba import prange
+    from scratchnet.kernels.jit import kernel
+
+    @kernel
+    def reads_past_the_end(y, x):
+        for i in prange(x.size):
+            y[i] = x[i + 1]
+
+    for size in (10, 100_000):
+        try:
+            reads_past_the_end(np.empty(size, np.float32), np.ones(size, np.float32))
+        except IndexError:
+            print("IndexError")
+"""
+
+USE = """
+    import warnings, numpy as np
+    warnings.simplefilter("error" if {strict} else "default")
+    from scratchnet import kernels
+    y = np.empty(3, np.float32)
+    kernels.relu_forward(y, np.array([-1, 0, 2], np.float32))
+    print(y.tolist(), sum(kernels.relu_forward.serial.stats.cache_hits.values()))
+"""
+
+
+def python(code: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh Python with changes to the environment (None removes a variable)."""
+    variables = dict(os.environ, PYTHONPATH=str(Path(scratchnet.__file__).parents[1]))
+    for name, value in environment.items():
+        variables.pop(name, None)
+        if value is not None:
+            variables[name] = value
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=variables, capture_output=True, text=True, timeout=300
+    )
+
+
+def use(cache: Path, strict: bool = True, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Run a kernel in a fresh Python with this cache folder."""
+    return python(USE.format(strict=strict), SCRATCHNET_CACHE=str(cache), **environment)
+
+
+def test_a_planted_out_of_bounds_read_raises_under_boundscheck(tmp_path):
+    run = python(PLANTED, NUMBA_BOUNDSCHECK="1", SCRATCHNET_CACHE=str(tmp_path))
+    assert run.stdout.split() == ["IndexError", "IndexError"], run.stderr
+
+
+def test_second_start_loads_from_a_private_cache(tmp_path):
+    assert use(tmp_path).stdout == "[0.0, 0.0, 2.0] 0\n"
+    assert use(tmp_path).stdout == "[0.0, 0.0, 2.0] 1\n"
+    (folder,) = tmp_path.glob("kernels-*")
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_another_numba_flag_means_another_folder(tmp_path):
+    use(tmp_path)
+    use(tmp_path, NUMBA_BOUNDSCHECK="1")
+    use(tmp_path, NUMBA_NUM_THREADS="1")
+    assert len(list(tmp_path.glob("kernels-*"))) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x80\x04garbage"], ids=["emptied", "garbage"])
+@pytest.mark.parametrize("pattern", ["*.nbi", "*.nbc"])
+def test_a_damaged_cache_is_compiled_again(tmp_path, pattern, damage):
+    use(tmp_path)
+    for file in tmp_path.glob(f"kernels-*/{pattern}"):
+        file.write_bytes(damage)
+    assert use(tmp_path).stdout == "[0.0, 0.0, 2.0] 0\n"
+    assert use(tmp_path).stdout == "[0.0, 0.0, 2.0] 1\n"
+
+
+def test_an_edited_source_means_another_folder(monkeypatch, tmp_path):
+    before = jit._state_hash()
+    copy = tmp_path / "kernels"
+    copy.mkdir()
+    for source in Path(jit.__file__).parent.glob("*.py"):
+        (copy / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(jit, "__file__", str(copy / "jit.py"))
+    assert jit._state_hash() == before
+    with open(copy / "dense.py", "a") as file:
+        file.write("# edited\n")
+    assert jit._state_hash() != before
+
+
+def test_without_a_usable_cache_it_warns_once_and_works(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    run = use(blocked, strict=False)
+    assert run.stdout == "[0.0, 0.0, 2.0] 0\n"
+    assert run.stderr.count("Set SCRATCHNET_CACHE") == 1
+
+
+def test_without_a_home_it_works():
+    run = python(USE.format(strict=False), SCRATCHNET_CACHE=None, XDG_CACHE_HOME=None, HOME="/nonexistent")
+    assert run.stdout == "[0.0, 0.0, 2.0] 0\n"
+
+
+def test_floats_take_the_dtype_of_the_arrays():
+    y, x = np.empty(4, np.float32), np.full(4, -1, np.float32)
+    kernels.leaky_relu_forward(y, x, 0.1)
+    versions = {str(signature[-1]) for signature in kernels.leaky_relu_forward.serial.signatures}
+    assert versions <= {"float32", "float64"}
+    assert y[0] == np.float32(-0.1)
+
+
+def test_size_chooses_the_body():
+    small, large = np.zeros(jit.PARALLEL_FROM - 1, np.float32), np.zeros(jit.PARALLEL_FROM, np.float32)
+    assert not jit.worth_threads((small, small))
+    assert jit.worth_threads((small, large)) == (threads.get_threads() > 1)
+
+
+FORK = """
+    import os, numpy as np
+    from scratchnet import kernels
+    x = np.full(1 << 20, -1, np.float32)
+    y = np.empty_like(x)
+    kernels.relu_forward(y, x)
+    child = os.fork()
+    if child == 0:
+        kernels.relu_forward(y, x)
+        os._exit(int(y.any()))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+PYTHON_THREADS = """
+    import threading, numpy as np
+    from scratchnet import kernels
+    def work():
+        x = np.full(1 << 17, -1, np.float32)
+        y = np.ones_like(x)
+        for _ in range(50):
+            kernels.relu_forward(y, x)
+        assert not y.any()
+        done.append(1)
+    done = []
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    [w.start() for w in workers]
+    [w.join() for w in workers]
+    print(len(done))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_runs_serial_kernels():
+    assert python(FORK).stdout == "0\n"
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_python_threads_may_share_the_kernels(layer):
+    assert python(PYTHON_THREADS, NUMBA_THREADING_LAYER=layer).stdout == "8\n"
+
+
+def test_importing_compiles_nothing():
+    code = """
+        import scratchnet
+        from scratchnet.kernels.jit import Kernel
+        from scratchnet import kernels
+        print(sum(len(k.serial.signatures) for k in vars(kernels).values() if isinstance(k, Kernel)))
+    """
+    assert python(code).stdout == "0\n"
+
+
+def test_the_user_own_wait_policy_wins():
+    code = "import scratchnet, os; print(os.environ.get('OMP_WAIT_POLICY'))"
+    assert python(code, OMP_WAIT_POLICY=None).stdout == "PASSIVE\n"
+    assert python(code, OMP_WAIT_POLICY="ACTIVE").stdout == "ACTIVE\n"
+    assert python(code, OMP_WAIT_POLICY=None, SCRATCHNET_THREADS="off").stdout == "None\n"

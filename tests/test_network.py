@@ -1,0 +1,221 @@
+"""Sequential: flat arrays and their views, what comes out of forward and backward, names, summary, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from scratchnet import Sequential, kernels, reference
+from scratchnet.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Tanh,
+)
+
+
+def small_net(**options):
+    return Sequential([Dense(5), ReLU(), Dense(3)], (4,), **options)
+
+
+def images_net(**options):
+    layers = [Conv2d(4, 3), BatchNorm2d(), ReLU(), MaxPool2d(2), Flatten(), Dropout(0.2), Dense(3)]
+    return Sequential(layers, (8, 8, 2), **options)
+
+
+def test_layers_look_into_the_flat_arrays():
+    net = small_net()
+    assert net.params.shape == net.grads.shape == (4 * 5 + 5 + 5 * 3 + 3,)
+    for layer in (net.layers[0], net.layers[2]):
+        for name in ("weight", "bias"):
+            assert np.shares_memory(getattr(layer, name), net.params)
+            assert np.shares_memory(getattr(layer, f"d{name}"), net.grads)
+    net.params[...] = np.arange(net.params.size)
+    assert net.layers[0].weight[0, 1] == 1 and net.layers[2].bias[-1] == net.params.size - 1
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "dweight", "dbias"])
+def test_assigning_a_parameter_is_refused(name):
+    net = small_net()
+    with pytest.raises(AttributeError, match=rf"Dense\.{name} is a view .* write layer\.{name}\[\.\.\.\] = value"):
+        setattr(net.layers[0], name, np.zeros(3))
+    getattr(net.layers[0], name)[...] = 1
+
+
+def test_names_reach_into_layers():
+    net = Sequential([Dense(4), Residual([Dense(4), Tanh(), BatchNorm1d()]), Dense(2)], (3,))
+    assert list(net.parameters()) == [
+        *("0.weight", "0.bias", "1.0.weight", "1.0.bias", "1.2.weight", "1.2.bias", "2.weight", "2.bias")
+    ]
+    assert list(net.gradients()) == list(net.parameters())
+    assert list(net.state()) == ["1.2.running_mean", "1.2.running_var"]
+    assert sum(p.size for p in net.parameters().values()) == net.params.size
+
+
+def test_the_seed_decides_the_weights():
+    assert np.array_equal(small_net(seed=3).params, small_net(seed=3).params)
+    assert not np.array_equal(small_net(seed=3).params, small_net(seed=4).params)
+
+
+def test_float32_and_float64_start_alike():
+    single, double = small_net(dtype="float32"), small_net(dtype="float64")
+    np.testing.assert_array_equal(single.params, double.params.astype(np.float32))
+
+
+def test_both_floors_compute_one_function():
+    x = np.random.default_rng(0).standard_normal((6, 8, 8, 2))
+    dy = np.random.default_rng(1).standard_normal((6, 3))
+    outputs = []
+    for ops in (reference, kernels):
+        net = images_net(dtype="float64", ops=ops)
+        y = net.forward(x, train=True).copy()
+        outputs.append((y, net.backward(dy, input_gradient=True).copy(), net.grads.copy(), net.forward(x)))
+    for ours, theirs in zip(*outputs):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+def test_outputs_without_train_are_the_callers():
+    net, x = small_net(), np.ones((2, 4), np.float32)
+    first = net.forward(x)
+    kept = first.copy()
+    net.forward(-x)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_outputs_with_train_are_a_buffer():
+    net, x = small_net(), np.ones((2, 4), np.float32)
+    assert np.shares_memory(net.forward(x, train=True), net.forward(-x, train=True))
+
+
+def test_a_short_batch_uses_the_same_buffers_and_gives_the_same_rows():
+    net = images_net()
+    x = np.random.default_rng(0).standard_normal((5, 8, 8, 2)).astype(np.float32)
+    whole = net.forward(x)
+    np.testing.assert_allclose(net.forward(x[:2]), whole[:2], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(net.forward(x), whole)
+
+
+def test_gradients_are_overwritten_not_added():
+    net, x = small_net(), np.ones((2, 4), np.float32)
+    results = []
+    for _ in range(2):
+        net.backward(np.ones_like(net.forward(x, train=True)))
+        results.append(net.grads.copy())
+    np.testing.assert_array_equal(*results)
+    net.grads[...] = np.nan
+    net.backward(np.ones_like(net.forward(x, train=True)))
+    np.testing.assert_array_equal(net.grads, results[0])
+
+
+def test_backward_needs_its_own_forward():
+    net, x = small_net(), np.ones((2, 4), np.float32)
+    dy = np.ones((2, 3), np.float32)
+    with pytest.raises(RuntimeError, match="expected a forward"):
+        net.backward(dy)
+    net.forward(x, train=True)
+    net.backward(dy)
+    with pytest.raises(RuntimeError, match="each training forward serves one backward"):
+        net.backward(dy)
+    net.forward(x, train=True)
+    net.forward(x)  # reuses the buffers, so the kept ones are void
+    with pytest.raises(RuntimeError, match="expected a forward"):
+        net.backward(dy)
+
+
+def test_the_input_gradient_is_computed_only_when_asked_for():
+    net, x = small_net(), np.ones((2, 4), np.float32)
+    dy = np.ones_like(net.forward(x, train=True))
+    assert net.backward(dy) is None
+    net.forward(x, train=True)
+    assert net.backward(dy, input_gradient=True).shape == (2, 4)
+
+
+def test_layers_before_the_first_parameters_are_skipped():
+    net = Sequential([Flatten(), ReLU(), Dense(3)], (2, 2))
+    net.forward(np.ones((2, 2, 2), np.float32), train=True)
+    assert net.backward(np.ones((2, 3), np.float32)) is None
+    assert "dx" not in net.layers[1]._buffers and "dx" not in net.layers[2]._buffers
+
+
+def test_a_sparse_batch_equals_its_dense_twin():
+    dense = (np.random.default_rng(0).random((6, 40)) < 0.2).astype(np.float32)
+    net = Sequential([Dense(8), ReLU(), Dense(3)], (40,))
+    y = net.forward(scipy.sparse.csr_matrix(dense), train=True).copy()
+    net.backward(np.ones_like(y))
+    grads = net.grads.copy()
+    np.testing.assert_allclose(net.forward(dense, train=True), y, rtol=1e-5, atol=1e-6)
+    net.backward(np.ones_like(y))
+    np.testing.assert_allclose(net.grads, grads, rtol=1e-5, atol=1e-5)
+
+
+def test_predict_equals_forward_in_pieces():
+    net = small_net()
+    x = np.random.default_rng(0).standard_normal((11, 4)).astype(np.float32)
+    np.testing.assert_allclose(net.predict(x, batch_size=4), net.forward(x), rtol=1e-6)
+
+
+def test_summary_counts_parameters_and_memory():
+    net = images_net()
+    text = str(net)
+    assert "(N, 6, 6, 4)" in text and "Conv2d" in text and f"{net.params.size:,}" in text
+    assert "batch 128" in text and "batch 7" in net.summary(7)
+    rows = net.summary(64)
+    net.forward(np.zeros((64, 8, 8, 2), np.float32), train=True)
+    net.backward(np.zeros((64, 3), np.float32), input_gradient=True)
+    held = sum(b.nbytes for layer in net.layers for b in layer._buffers.values()) + 2 * net.params.nbytes
+    total = rows.splitlines()[-1].split()
+    unit = {"KiB": 1024, "MiB": 1024**2}[total[-1]]
+    assert abs(float(total[-2]) * unit - held) <= 0.05 * unit
+
+
+REFUSED = [
+    (lambda: Sequential([], (4,)), ValueError, "expected at least one layer"),
+    (lambda: Sequential([Dense], (4,)), TypeError, r"got the class Dense as layer 0; write e\.g\. ReLU\(\)"),
+    (lambda: Sequential([3], (4,)), TypeError, "expected layer objects, got 3"),
+    (lambda: Sequential([Dense(3)], (0,)), ValueError, "input_shape: expected an integer >= 1, got 0"),
+    (lambda: Sequential([Dense(3)], (4.0,)), TypeError, "input_shape: expected an integer"),
+    (lambda: Sequential([Dense(3)], (4,), seed=-1), ValueError, "seed: expected an integer >= 0, got -1"),
+    (lambda: Sequential([Dense(3)], (4,), dtype="float16"), ValueError, "dtype: expected one of float32, float64"),
+    (lambda: Sequential([Dense(3)], (4, 4)), ValueError, r"\(4, 4\); put Flatten\(\) before it \(layer 0"),
+    (lambda: Sequential([ReLU(), Conv2d(3, 5)], (4, 4, 1)), ValueError, r"kernel \(5, 5\) is larger .*\(layer 1"),
+    (lambda: small_net().forward(np.ones((2, 5), np.float32)), ValueError, r"expected shape \(N, 4\), got \(2, 5\)"),
+    (lambda: small_net().forward(np.ones((0, 4), np.float32)), ValueError, "at least one row"),
+    (lambda: small_net().forward(np.ones((2, 4))), TypeError, "expected dtype float32, got float64"),
+    (lambda: small_net().forward([[1, 2, 3, 4]]), TypeError, "expected a NumPy array, got list"),
+    (lambda: small_net().predict(np.ones((2, 4), np.float32), batch_size=0), ValueError, "batch_size"),
+    (lambda: small_net().summary(0), ValueError, "batch_size"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), REFUSED)
+def test_refusals_say_what_was_expected(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_a_layer_belongs_to_one_place():
+    layer = Dense(4)
+    with pytest.raises(ValueError, match=r"layer 1, Dense\(4\), is used already"):
+        Sequential([layer, layer], (4,))
+    Sequential([layer], (4,))
+    with pytest.raises(ValueError, match="is used already"):
+        Sequential([layer], (4,))
+
+
+def test_a_layer_outside_a_net_says_so():
+    with pytest.raises(RuntimeError, match="a layer works inside a net"):
+        Dense(3).forward(np.ones((2, 4), np.float32))
+
+
+def test_a_wrong_gradient_shape_is_refused():
+    net = small_net()
+    net.forward(np.ones((2, 4), np.float32), train=True)
+    with pytest.raises(ValueError, match=r"Dense\.backward: dy: expected shape \(2, 3\), got \(3, 3\)"):
+        net.backward(np.ones((3, 3), np.float32))

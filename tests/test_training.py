@@ -1,0 +1,189 @@
+"""The loop: it learns, weights the last batch right, stops where asked, resumes bit for bit, and shows divergence."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from scratchnet import Sequential, optimizers, schedules
+from scratchnet.layers import BatchNorm1d, Dense, Dropout, ReLU
+from scratchnet.losses import softmax_cross_entropy
+from scratchnet.training import DivergenceError, History, Progress, evaluate, train
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((50, 6)).astype(np.float32)
+Y = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
+
+
+def make(lr=0.01, dropout=0.2):
+    net = Sequential([Dense(16), BatchNorm1d(), ReLU(), Dropout(dropout), Dense(2)], (6,))
+    return net, optimizers.Adam(net.params, lr=schedules.warmup(schedules.cosine(lr, 30), 3))
+
+
+def fresh(progress):
+    """A copy as a checkpoint would bring it back."""
+    import json
+
+    return Progress.from_json(json.loads(json.dumps(progress.to_json())))
+
+
+def without_seconds(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+
+
+def test_it_learns():
+    net, adam = make()
+    progress = train(net, adam, X, Y, epochs=12, batch_size=8)
+    losses = [row["loss"] for row in progress.history.rows]
+    assert len(losses) == 12 and losses[-1] < 0.5 * losses[0]
+    loss, accuracy = evaluate(net, X, Y)
+    assert accuracy > 0.9 and loss < 0.4
+
+
+def test_the_loop_is_the_one_in_its_docstring():
+    from scratchnet.data import batches
+
+    net, adam = make()
+    train(net, adam, X, Y, epochs=2, batch_size=8, seed=5)
+    other, other_adam = make()
+    for epoch in range(2):
+        for xb, yb in batches(X, Y, batch_size=8, seed=5, epoch=epoch):
+            _, dlogits = softmax_cross_entropy(other.forward(xb, train=True), yb)
+            other.backward(dlogits)
+            other_adam.step(other.grads)
+    np.testing.assert_array_equal(net.params, other.params)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 15, 16, 17])
+def test_any_number_of_rows(rows):
+    """The last batch may hold 1 to batch_size rows, and every row counts once."""
+    net, _ = make(dropout=0.0)
+    still = optimizers.SGD(net.params, lr=1e-30)
+    progress = train(net, still, X[:rows], Y[:rows], epochs=1, batch_size=8)
+    (row,) = progress.history.rows
+    assert math.isfinite(row["loss"]) and 0 <= row["accuracy"] <= 1
+    assert round(row["accuracy"] * rows, 9) % 1 == 0
+
+
+def test_the_epoch_mean_weights_rows_not_batches():
+    net = Sequential([Dense(2)], (6,))
+    still = optimizers.SGD(net.params, lr=1e-30)
+    progress = train(net, still, X[:9], Y[:9], epochs=1, batch_size=8)
+    expected = softmax_cross_entropy(net.forward(X[:9]), Y[:9])[0]
+    assert progress.history.rows[0]["loss"] == pytest.approx(expected, rel=1e-6)
+    assert evaluate(net, X[:9], Y[:9], batch_size=8)[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("stop_after", [1, 6, 7, 8, 13, 20])
+def test_stopped_anywhere_it_resumes_bit_for_bit(tmp_path, stop_after):
+    from scratchnet.checkpoint import load_checkpoint, restore, save_checkpoint
+
+    net, adam = make()
+    whole = train(net, adam, X, Y, epochs=3, batch_size=8, seed=1, validation=(X, Y))
+    part, part_adam = make()
+    asked = iter(range(10**6))
+    stopped = train(
+        part, part_adam, X, Y, 3, 8, 1, validation=(X, Y), should_stop=lambda: next(asked) >= stop_after - 1
+    )
+    assert stopped.epoch * 7 + stopped.batch == part_adam.t
+    save_checkpoint(tmp_path / "c.safetensors", part, part_adam, stopped.to_json())
+    checkpoint = load_checkpoint(tmp_path / "c.safetensors")
+    other, other_adam = make()
+    other.params[...] = 0
+    restore(checkpoint, other, other_adam)
+    progress = Progress.from_json(checkpoint.progress)
+    progress = train(other, other_adam, X, Y, 3, 8, 1, validation=(X, Y), progress=progress)
+    np.testing.assert_array_equal(other.params, net.params)
+    assert without_seconds(progress.history) == without_seconds(whole.history)
+
+
+def test_validation_is_measured_not_trained_on():
+    net, adam = make()
+    with_validation = train(net, adam, X, Y, 2, 8, validation=(X[:10], Y[:10]))
+    other, other_adam = make()
+    train(other, other_adam, X, Y, 2, 8)
+    np.testing.assert_array_equal(net.params, other.params)
+    last = with_validation.history.rows[-1]
+    assert (last["validation_loss"], last["validation_accuracy"]) == evaluate(net, X[:10], Y[:10])
+
+
+def test_after_epoch_sees_each_epoch():
+    seen = []
+    net, adam = make()
+    train(net, adam, X, Y, 3, 8, after_epoch=lambda progress: seen.append((progress.epoch, progress.batch)))
+    assert seen == [(1, 0), (2, 0), (3, 0)]
+
+
+def test_clipping_bounds_the_step():
+    net = Sequential([Dense(2)], (6,))
+    before = net.params.copy()
+    train(net, optimizers.SGD(net.params, lr=1.0), 100 * X, Y, 1, batch_size=50, clip_norm=0.5)
+    assert np.linalg.norm(net.params - before) == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf])
+@pytest.mark.parametrize("part", ["0.weight", "4.bias"])
+def test_a_bad_parameter_stops_the_run_and_is_named(part, special):
+    net, adam = make()
+    net.parameters()[part].reshape(-1)[0] = special
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=rf"epoch 1, batch 1: .*parameter {part} was not"):
+        train(net, adam, X, Y, 1, 8)
+    assert adam.t == 0
+
+
+def test_divergence_leaves_the_weights_and_names_the_layer():
+    net = Sequential([Dense(4), ReLU(), Dense(2)], (6,))
+    sgd = optimizers.SGD(net.params, lr=0.1)
+    net.layers[0].weight[...] = 1e38
+    before = net.params.copy()
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"first at the output of layer 0, Dense\(4\)"):
+        train(net, sgd, 100 * np.abs(X), Y, 1, 8)
+    np.testing.assert_array_equal(net.params, before)
+
+
+def test_a_gradient_that_diverges_alone_is_named():
+    net = Sequential([Dense(2)], (6,))
+
+    def bad(outputs, labels, ops):
+        value, gradient = softmax_cross_entropy(outputs, labels, ops=ops)
+        gradient[0, 0] = np.nan
+        return value, gradient
+
+    with pytest.raises(DivergenceError, match=r"first in the gradient of 0\.bias"):
+        train(net, optimizers.SGD(net.params, lr=0.1), X, Y, 1, 8, loss=bad)
+
+
+def test_history_is_a_csv_with_all_digits(tmp_path):
+    net, adam = make()
+    history = train(net, adam, X, Y, 2, 8, validation=(X, Y)).history
+    history.write_csv(tmp_path / "h.csv")
+    with open(tmp_path / "h.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "lr", "seconds"]
+    assert [float(row["loss"]) for row in rows] == [row["loss"] for row in history.rows]
+    History().write_csv(tmp_path / "empty.csv")
+    assert (tmp_path / "empty.csv").read_text() == ""
+
+
+def test_a_progress_bar_goes_to_stderr(capsys):
+    net, adam = make()
+    train(net, adam, X, Y, 1, 8, show=True)
+    captured = capsys.readouterr()
+    assert captured.out == "" and "epoch 1/1" in captured.err and "loss" in captured.err and "/s" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": -1}, "epochs: expected an integer >= 0"),
+        ({"clip_norm": 0}, "clip_norm: expected a finite number"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_refusals(options, message):
+    net, adam = make()
+    with pytest.raises(ValueError, match=message):
+        train(net, adam, X, Y, **{"epochs": 1, **options})
