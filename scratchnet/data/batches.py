@@ -1,0 +1,169 @@
+"""Batches: every row once per epoch, in an order that only `seed` and `epoch` decide: there is nothing to save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from scratchnet.arrays import check_array, check_choice, check_csr, check_finite, check_integer, show_shape
+
+LARGEST_SEED = 2**64 - 1
+ROWS_AT_ONCE = 4096  # of the check for NaN: bounds the memory it takes
+
+
+class Rows:
+    """Some rows of an array: a view by index, which copies nothing until rows are asked for.
+
+    It reads like an array of those rows: shape, dtype, len(), rows[i], rows[[i, j]], rows[i:j], np.asarray(rows).
+
+    Args:
+        array: (N, ...), any dtype, may be memory-mapped.
+        index: (M,) integers: row i of the view is array[index[i]].
+    """
+
+    def __init__(self, array: np.ndarray, index: np.ndarray) -> None:
+        self.array, self.index = array, index
+        self.shape, self.dtype = (len(index), *array.shape[1:]), array.dtype
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self.array[self.index[rows]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("Rows: expected leave to copy, got copy=False; the rows do not stand together in memory")
+        return np.asarray(self.array[self.index], dtype=dtype)
+
+
+def batches(
+    x: Any,
+    y: np.ndarray,
+    batch_size: int = 128,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+    start: int = 0,
+    dtype: str = "float32",
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Cut one epoch into batches. The last one may be short; none is dropped.
+
+    Each batch is a fresh copy, and only one batch at a time is ever converted to float.
+
+    Args:
+        x: (N, ...) uint8 pixels, scaled to [0, 1]; or float32 / float64, or CSR, given on in `dtype`. Read.
+            Also as Rows, as `hold_out` makes them.
+        y: (N,) integer labels. Read.
+        batch_size: rows per batch.
+        seed, epoch: fix the order of the rows; two epochs of one seed have unrelated orders.
+        shuffle: False keeps the rows in order, as for evaluation.
+        start: the first batch to give, counted from 0: training that stopped in mid-epoch continues there.
+        dtype: "float32" or "float64", that of the net.
+
+    Returns:
+        an iterator of (x_batch, y_batch): float or CSR, and int64.
+
+    Raises:
+        TypeError, ValueError: an argument does not fit, said before the first batch; NaN or infinity in x.
+    """
+    dtype = check_choice("batches: dtype", dtype, ("float32", "float64"))
+    batch_size = check_integer("batches: batch_size", batch_size, minimum=1)
+    x = _check_rows(x, dtype)
+    y = _check_labels(y, x.shape[0])
+    order = shuffled(len(y), seed, epoch) if shuffle else np.arange(len(y))
+    start = check_integer("batches: start", start, minimum=0)
+    count = count_batches(len(y), batch_size)
+    if start > count:
+        raise ValueError(f"batches: start: expected at most {count}, the batches of an epoch, got {start}")
+    return _cut(x, y, order, batch_size, start, dtype)
+
+
+def count_batches(rows: int, batch_size: int) -> int:
+    """The number of batches in an epoch over `rows` rows, a short last one included."""
+    rows = check_integer("count_batches: rows", rows, minimum=0)
+    return -(-rows // check_integer("count_batches: batch_size", batch_size, minimum=1))
+
+
+def scale(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
+    """Turn pixels into floats.
+
+        y = x / 255          0 -> 0, 255 -> 1 exactly
+
+    Args:
+        images: uint8, any shape. Read.
+        dtype: "float32" or "float64".
+
+    Returns:
+        a new array of `dtype`, of the same shape.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        got = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
+        raise TypeError(f"scale: images: expected a uint8 array of pixels, got {got}")
+    dtype = check_choice("scale: dtype", dtype, ("float32", "float64"))
+    return np.divide(images, np.dtype(dtype).type(255), dtype=dtype)
+
+
+def shuffled(rows: int, seed: int, stream: int) -> np.ndarray:
+    """Return 0 .. rows-1 in an order that depends on (rows, seed, stream) alone.
+
+    Sorts the raw 64-bit output of Philox (Salmon et al. 2011) keyed by (seed, stream): that output is the same on every
+    machine and with every NumPy, which `Generator.permutation` does not promise.
+    """
+    key = [_check_seed("seed", seed), _check_seed("epoch", stream)]
+    return np.argsort(np.random.Philox(key=np.array(key, np.uint64)).random_raw(rows), kind="stable")
+
+
+def _cut(
+    x: Any, y: np.ndarray, order: np.ndarray, batch_size: int, start: int, dtype: str
+) -> Iterator[tuple[Any, np.ndarray]]:
+    for first in range(start * batch_size, len(y), batch_size):
+        chosen = order[first : first + batch_size]
+        rows = x[chosen]
+        yield (scale(rows, dtype) if rows.dtype == np.uint8 else rows.astype(dtype, copy=False)), y[chosen]
+
+
+def _check_seed(name: str, seed: int) -> int:
+    seed = check_integer(name, seed, minimum=0)
+    if seed > LARGEST_SEED:
+        raise ValueError(f"{name}: expected an integer below 2**64, got {seed}")
+    return seed
+
+
+def _check_rows(x: Any, dtype: str) -> Any:
+    """Return x as rows that can be gathered, after proving that there are some and that their numbers fit `dtype`."""
+    if scipy.sparse.issparse(x):
+        x = check_csr("batches: x", x, x.dtype if x.dtype.name in ("float32", "float64") else dtype, x.shape[1])
+        _check_finite(x.data, dtype)
+        return x
+    array = x.array if isinstance(x, Rows) else x
+    if not (isinstance(array, np.ndarray) and array.dtype == np.uint8):
+        array = check_array("batches: x", array)
+        _check_finite(array, dtype)
+    if len(x.shape) < 2 or 0 in x.shape:
+        raise ValueError(f"batches: x: expected (N, ...) with at least one row of numbers, got {show_shape(x.shape)}")
+    return x if isinstance(x, Rows) else array.view(np.ndarray)  # a memory map is gathered as a plain array
+
+
+def _check_finite(numbers: np.ndarray, dtype: str) -> None:
+    for first in range(0, len(numbers), ROWS_AT_ONCE):
+        block = numbers[first : first + ROWS_AT_ONCE]
+        if not np.isfinite(block).all():
+            check_finite("batches: x", numbers)
+        if block.dtype.name != dtype and (np.abs(block) > np.finfo(dtype).max).any():
+            raise ValueError(f"batches: x: expected numbers that fit {dtype}, got {np.abs(block).max():g}; scale them")
+
+
+def _check_labels(y: Any, rows: int) -> np.ndarray:
+    if not isinstance(y, np.ndarray):
+        raise TypeError(f"batches: y: expected a NumPy array of integer labels, got {type(y).__name__}")
+    if y.dtype.kind not in "iu":
+        raise TypeError(
+            f"batches: y: expected integer labels, got dtype {y.dtype}; convert them with .astype(np.int64)"
+        )
+    if y.shape != (rows,):
+        raise ValueError(f"batches: y: expected shape ({rows},), got {show_shape(y.shape)}; one label per row of x")
+    return y.astype(np.int64, copy=False)
