@@ -1,17 +1,15 @@
 """Optimizer updates, one pass over memory each; equations in reference/updates.py.
 
-What limits a large update is memory, so nothing is read or written twice. Every element is on its own: any number of
-threads gives the same bits. `_flush` and `_maximum` compare so that NaN falls through to NaN.
+What limits a large update is memory, so nothing is read or written twice, and exact arithmetic costs no time: both
+floors and any number of threads give the same bits. `_flush` and `_maximum` compare so that NaN falls through to NaN.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import helper, kernel
+from scratchnet.kernels.jit import exact, helper, kernel
 
 CHUNK = 8192  # numbers summed by one thread at a time: fixed, so that the order of a sum is too
 
@@ -34,7 +32,7 @@ def _maximum(a: float, b: float) -> float:
     return a if a > b or a != a else b
 
 
-@kernel
+@exact
 def sgd_update(
     params: np.ndarray,
     momentum_buffer: np.ndarray,
@@ -57,7 +55,7 @@ def sgd_update(
         params[i] -= lr * step
 
 
-@kernel
+@exact
 def adagrad_update(
     params: np.ndarray, square_sum: np.ndarray, grads: np.ndarray, lr: float, eps: float, weight_decay: float
 ) -> None:
@@ -66,10 +64,10 @@ def adagrad_update(
         g = grads[i] + weight_decay * params[i]
         total = square_sum[i] + g * g
         square_sum[i] = total
-        params[i] -= lr * g / (math.sqrt(total) + eps)
+        params[i] -= lr * g / (np.sqrt(total) + eps)
 
 
-@kernel
+@exact
 def adadelta_update(
     params: np.ndarray,
     v: np.ndarray,
@@ -85,12 +83,12 @@ def adadelta_update(
     for i in prange(params.size):
         g = grads[i] + weight_decay * params[i]
         v[i] = _flush(rho * v[i] + (one - rho) * g * g, tiny)
-        delta = math.sqrt(v_delta[i] + eps) / math.sqrt(v[i] + eps) * g
+        delta = np.sqrt(v_delta[i] + eps) / np.sqrt(v[i] + eps) * g
         v_delta[i] = _flush(rho * v_delta[i] + (one - rho) * delta * delta, tiny)
         params[i] -= lr * delta
 
 
-@kernel
+@exact
 def rmsprop_update(
     params: np.ndarray,
     v: np.ndarray,
@@ -114,14 +112,14 @@ def rmsprop_update(
             mean = _flush(alpha * m[i] + (one - alpha) * g, tiny)
             m[i] = mean
             variance = _maximum(variance - mean * mean, zero)
-        step = g / (math.sqrt(variance) + eps)
+        step = g / (np.sqrt(variance) + eps)
         if buffered:
             step = _flush(momentum * momentum_buffer[i] + step, tiny)
             momentum_buffer[i] = step
         params[i] -= lr * step
 
 
-@kernel
+@exact
 def adam_update(
     params: np.ndarray,
     m: np.ndarray,
@@ -149,10 +147,10 @@ def adam_update(
         if amsgrad:
             second = _maximum(v_max[i], second)
             v_max[i] = second
-        params[i] = p - (shrink * p + step_size * first / (root_scale * math.sqrt(second) + eps))
+        params[i] = p - (shrink * p + step_size * first / (root_scale * np.sqrt(second) + eps))
 
 
-@kernel
+@exact
 def adamax_update(
     params: np.ndarray,
     m: np.ndarray,
@@ -173,7 +171,7 @@ def adamax_update(
         params[i] -= step_size * m[i] / u[i]
 
 
-@kernel
+@exact
 def nadam_update(
     params: np.ndarray,
     m: np.ndarray,
@@ -195,10 +193,10 @@ def nadam_update(
         g = grads[i] + weight_decay * p
         m[i] = _flush(beta1 * m[i] + (one - beta1) * g, tiny)
         v[i] = _flush(beta2 * v[i] + (one - beta2) * g * g, tiny)
-        params[i] = p - (shrink * p + (step_m * m[i] + step_g * g) / (root_scale * math.sqrt(v[i]) + eps))
+        params[i] = p - (shrink * p + (step_m * m[i] + step_g * g) / (root_scale * np.sqrt(v[i]) + eps))
 
 
-@kernel
+@exact
 def radam_update(
     params: np.ndarray,
     m: np.ndarray,
@@ -219,11 +217,11 @@ def radam_update(
         g = grads[i] + weight_decay * p
         m[i] = _flush(beta1 * m[i] + (one - beta1) * g, tiny)
         v[i] = _flush(beta2 * v[i] + (one - beta2) * g * g, tiny)
-        root = math.sqrt(v[i]) + eps if rectified else one
+        root = np.sqrt(v[i]) + eps if rectified else one
         params[i] = p - (shrink * p + step_size * m[i] / root)
 
 
-@kernel
+@exact
 def lion_update(
     params: np.ndarray, m: np.ndarray, grads: np.ndarray, lr: float, beta1: float, beta2: float, shrink: float
 ) -> None:
@@ -259,14 +257,14 @@ def squared_norm(total: np.ndarray, grads: np.ndarray) -> None:
         total[0] += partial[c]
 
 
-@kernel
+@exact
 def scale_gradients(grads: np.ndarray, factor: float) -> None:
     """grads *= factor; see reference.scale_gradients."""
     for i in prange(grads.size):
         grads[i] *= factor
 
 
-@kernel
+@exact
 def clip_gradients(grads: np.ndarray, limit: float) -> None:
     """grads = min(max(grads, -limit), limit); see reference.clip_gradients."""
     for i in prange(grads.size):

@@ -11,13 +11,15 @@ Decay rates are rounded to the dtype of the parameters before anything is comput
 bias correction agree: in float32, beta2 = 0.999 is 0.99900001.
 """
 
+from collections.abc import Callable
+
 from scratchnet.optimizers.base import LearningRate, Optimizer
 from scratchnet.optimizers.clipping import clip_grad_norm, clip_grad_value
 from scratchnet.optimizers.descent import SGD, Adadelta, Adagrad, Lion, RMSprop
 from scratchnet.optimizers.moments import Adam, Adamax, AdamW, NAdam, RAdam
 
 # What the command line knows, by lower-case name.
-OPTIMIZERS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     method.__name__.lower(): method
     for method in (SGD, Adagrad, Adadelta, RMSprop, Adam, AdamW, Adamax, NAdam, RAdam, Lion)
 }

@@ -13,7 +13,7 @@ about 1.6e-30, in float32; below 2^-995 in float64. Against the usual eps this c
 moment of 0 divides by 0, as it does for a gradient that was 0 from the start: NaN, which shows.
 
 NaN in a gradient reaches its parameter and its state. A gradient whose square overflows makes v infinite, and that
-parameter stands still from then on, as in PyTorch.
+parameter stands still from then on, as in PyTorch; with centred RMSprop it becomes NaN.
 """
 
 from __future__ import annotations
