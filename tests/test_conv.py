@@ -287,6 +287,7 @@ def test_each_forward_serves_one_backward():
 def test_flatten_copies_nothing_and_restores_the_shape():
     net = Sequential([Flatten()], (2, 3, 4))
     x = np.arange(48, dtype=np.float32).reshape(2, 2, 3, 4)
+    np.testing.assert_array_equal(net.forward(x), x.reshape(2, 24))
     y = net.forward(x, train=True)
     assert y.shape == (2, 24) and np.shares_memory(x, y)
     dx = net.backward(y.copy(), input_gradient=True)

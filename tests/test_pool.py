@@ -221,6 +221,8 @@ def test_global_average_layer(ops):
         x, dy = rng.standard_normal((rows, 4, 5, 2)), rng.standard_normal((rows, 3))
         y = net.forward(x, train=True)
         np.testing.assert_allclose(y, x.mean(axis=(1, 2)) @ net.layers[0].weight[0, 0], rtol=1e-12)
+        np.testing.assert_array_equal(net.forward(x), y)
+        net.forward(x, train=True)
         dx = net.backward(dy, input_gradient=True)
         want = (dy @ net.layers[0].weight[0, 0].T)[:, None, None] / 20
         np.testing.assert_allclose(dx, np.broadcast_to(want, x.shape), rtol=1e-12)
