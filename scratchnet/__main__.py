@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from scratchnet import threads
-from scratchnet.arrays import check_choice
-from scratchnet.data import Dataset, load
-from scratchnet.models import MODELS, default_recipe
+from scratchnet.data import Dataset, check_name, load
+from scratchnet.models import MODELS, Recipe, default_recipe
 from scratchnet.optimizers import OPTIMIZERS
 from scratchnet.runs import OPS, Run, RunConfig, vocabulary_hash
 from scratchnet.schedules import SCHEDULES
@@ -124,7 +123,8 @@ def _start(parsed: argparse.Namespace) -> Run:
     """Fill the defaults in, load the data, build the net, and make the run folder."""
     given = {name: value for name, value in vars(parsed).items() if name in (*FIXED, *RECIPE) and value is not None}
     chosen = FIXED | given
-    _usage(check_choice, "--model", chosen["model"], MODELS)  # before the data, which can take minutes to load
+    _usage(RunConfig, **(asdict(Recipe()) | chosen))  # before the data, which can take minutes to load
+    _usage(check_name, chosen["data"])
     dataset = load(chosen["data"], parsed.data_dir)
     recipe = asdict(default_recipe(chosen["model"], dataset.kind, len(dataset.train)))
     config = _usage(RunConfig, **(recipe | chosen), vocabulary=vocabulary_hash(dataset))

@@ -67,12 +67,12 @@ def load(name_or_id: str | os.PathLike[str], data_dir: str | os.PathLike[str] | 
 
 def _find(name_or_id: str, data_dir: str | os.PathLike[str] | None) -> tuple[str, str, Writer]:
     """Return the dataset's name, the key of its decoded copy, and what writes that copy."""
+    check_name(name_or_id)
     name = SHORT_NAMES.get(name_or_id, name_or_id)
     if name == "digits":
         return name, "digits", write_digits
-    if name and name_or_id not in SHORT_NAMES and Path(name).is_dir():
+    if name_or_id not in SHORT_NAMES and Path(name).is_dir():
         return _directory(Path(name), name)
-    _check_name(name)
     mirror = _mirror(data_dir)
     if mirror is None:
         looked = "in no local mirror (none was named)"
@@ -89,7 +89,14 @@ def _directory(folder: Path, name: str) -> tuple[str, str, Writer]:
     return name, key, partial(_write, partial(hub.open_directory, folder, name))
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse what is neither a short name, nor an existing folder, nor of the form of an id on the Hub.
+
+    Raises:
+        ValueError: says what it may be, and which short name is near.
+    """
+    if name in SHORT_NAMES or (name and Path(name).is_dir()):
+        return
     if "/" not in name and os.sep not in name:
         try:
             check_choice("load: name", name, SHORT_NAMES)
