@@ -1,8 +1,8 @@
 """Losses, rows in parallel; equations in reference/losses.py.
 
 A row is summed by one thread in float64: beside a scalar exp that is free, and the batch's loss keeps its digits.
-Where a difference must be taken first (`gap`, `rest`), a comparison that never holds stands around it: fastmath may add
-in another order, but not across a comparison.
+Where a difference must be taken first (`gap`, `rest`), an abs that changes nothing stands around it: fastmath may add
+in another order, but not through an abs.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def softmax_cross_entropy(
             dlogits[n, k] = math.exp(logits[n, k] - top)
             total += dlogits[n, k]
         label = labels[n]
-        gap = np.float64(top) - np.float64(logits[n, label])
-        losses[n] = weight[n] * (math.log(total) + (np.float64(0) if gap < 0 else gap))
+        gap = abs(np.float64(top) - np.float64(logits[n, label]))
+        losses[n] = weight[n] * (math.log(total) + gap)
         at_label = weight[n] * ((dlogits[n, label] - total) / total)
         scale = dlogits.dtype.type(weight[n] / total)
         for k in range(classes):
@@ -51,7 +51,7 @@ def binary_cross_entropy(
         for k in range(logits.shape[1]):
             z, t = logits[n, k], targets[n, k]
             e = math.exp(-abs(z))
-            rest = zero if t > one else one - t
+            rest = abs(one - t)
             total += abs(z) * (t if z < zero else rest) + math.log1p(e)
             q = e / (one + e)
             dlogits[n, k] = scale * (q - t if z < zero else rest - q)

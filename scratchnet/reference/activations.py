@@ -29,7 +29,8 @@ def relu_backward(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
         dx: float, any shape. Overwritten.
         dy, y: the same shape and dtype; y is the output. Read. Where y is NaN, dx is NaN.
     """
-    dx[...] = np.where(y > 0, dy, y * 0)
+    dx[...] = np.where(y > 0, dy, 0)
+    dx[np.isnan(y)] = np.nan
 
 
 def leaky_relu_forward(y: np.ndarray, x: np.ndarray, slope: float) -> None:
