@@ -9,6 +9,7 @@ import pytest
 
 from scratchnet import Sequential, kernels, reference, threads
 from scratchnet.layers import LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from scratchnet.layers.activations import _Activation
 
 FLOORS = pytest.mark.parametrize("ops", [reference, kernels], ids=["reference", "kernels"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -155,6 +156,14 @@ def test_kinks_tell_the_side(layer):
 @pytest.mark.parametrize("make", [Sigmoid, Tanh, Softplus])
 def test_smooth_layers_have_no_kinks(make):
     assert not make().kinked and make().kinks() is None
+
+
+def test_an_activation_without_operations_says_so():
+    unfinished, x = _Activation(), np.zeros((1, 3), "float32")
+    with pytest.raises(NotImplementedError):
+        Sequential([unfinished], (3,)).forward(x)
+    with pytest.raises(NotImplementedError):
+        unfinished._differentiate(x, x, x)
 
 
 def test_print():
