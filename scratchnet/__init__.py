@@ -1,4 +1,4 @@
-"""Small neural nets trained from scratch: hand-written backprop in plain NumPy, and the same operations compiled by Numba.
+"""Small neural nets trained from scratch: hand-written backprop in plain NumPy, and the same compiled by Numba.
 
 Start with `scratchnet train` on the command line, or with `Sequential` and the loop in the README. To learn, read
 layers/, reference/ and optimizers.py; to go fast, kernels/. Importing compiles nothing.

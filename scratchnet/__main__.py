@@ -21,7 +21,15 @@ from scratchnet.optimizers import OPTIMIZERS
 from scratchnet.runs import OPS, Run, RunConfig, vocabulary_hash
 from scratchnet.schedules import SCHEDULES
 
-RECIPE = ("optimizer", "lr", "schedule", "epochs", "batch_size", "dropout", "weight_decay")  # a model has defaults for these
+RECIPE = (
+    "optimizer",
+    "lr",
+    "schedule",
+    "epochs",
+    "batch_size",
+    "dropout",
+    "weight_decay",
+)  # a model has defaults for these
 FIXED = {"data": "digits", "model": "cnn", "seed": 0, "dtype": "float32", "ops": "kernels", "validation": 0.0}
 
 
@@ -55,7 +63,10 @@ def command_train(parsed: argparse.Namespace) -> int:
     with StopOnSignal() as stop:
         run.train(show=not parsed.quiet and sys.stderr.isatty(), should_stop=stop.requested)
     if not run.finished:
-        print(f"stopped after {_where(run)}; saved. Go on with\n    scratchnet train --resume {run.folder}", file=sys.stderr)
+        print(
+            f"stopped after {_where(run)}; saved. Go on with\n    scratchnet train --resume {run.folder}",
+            file=sys.stderr,
+        )
         return 130
     drawn = run.plot()
     say(f"trained in {time.perf_counter() - began:.1f} s; see {run.folder}")
@@ -122,7 +133,7 @@ class StopOnSignal:
 def _start(parsed: argparse.Namespace) -> Run:
     """Fill the defaults in, load the data, build the net, and make the run folder."""
     given = {name: value for name, value in vars(parsed).items() if name in (*FIXED, *RECIPE) and value is not None}
-    chosen = FIXED | given
+    chosen: dict[str, Any] = FIXED | given
     _usage(RunConfig, **(asdict(Recipe()) | chosen))  # before the data, which can take minutes to load
     _usage(check_name, chosen["data"])
     dataset = load(chosen["data"], parsed.data_dir)
@@ -164,7 +175,9 @@ def _nothing(*words: object, **named: object) -> None:
 def _describe(dataset: Dataset) -> str:
     shape = " x ".join(map(str, dataset.input_shape))
     things = f"{dataset.kind}s of {shape}" if dataset.kind == "image" else f"texts as bags of {shape} words"
-    return f"data: {dataset.name}, {len(dataset.train):,} + {len(dataset.test):,} {things}, {len(dataset.classes)} classes"
+    return (
+        f"data: {dataset.name}, {len(dataset.train):,} + {len(dataset.test):,} {things}, {len(dataset.classes)} classes"
+    )
 
 
 def _settings(config: RunConfig) -> str:
@@ -180,7 +193,8 @@ def _where(run: Run) -> str:
 
 def _print_test(run: Run) -> None:
     loss, accuracy = run.test()
-    print(f"test accuracy {accuracy:.4f}, test loss {loss:.4f} ({len(run.dataset.test):,} {run.dataset.kind}s of {run.dataset.name})")
+    examples = f"{len(run.dataset.test):,} {run.dataset.kind}s of {run.dataset.name}"
+    print(f"test accuracy {accuracy:.4f}, test loss {loss:.4f} ({examples})")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -206,7 +220,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_train_arguments(sub: argparse.ArgumentParser) -> None:
     flag = sub.add_argument
-    flag("--data", metavar="NAME", help="digits (default), mnist, fashion_mnist, cifar10, imdb, a Hub id or a local folder")
+    flag(
+        "--data",
+        metavar="NAME",
+        help="digits (default), mnist, fashion_mnist, cifar10, imdb, a Hub id or a local folder",
+    )
     flag("--model", metavar="NAME", help=f"{' | '.join(MODELS)} (default: cnn)")
     flag("--optimizer", metavar="NAME", help=f"{' | '.join(OPTIMIZERS)} (default: adam)")
     flag("--lr", type=float, metavar="X", help="learning rate, > 0; a schedule starts from it")

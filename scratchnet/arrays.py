@@ -168,13 +168,14 @@ def check_number(
     """Return `value` as float, finite and inside the interval from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
-    above = low < value or (include_low and value == low)
-    below = value < high or (include_high and value == high)
-    if not (above and below and math.isfinite(value)):
+    number = float(value)
+    above = low < number or (include_low and number == low)
+    below = number < high or (include_high and number == high)
+    if not (above and below and math.isfinite(number)):
         left = f"{'[' if include_low and math.isfinite(low) else '('}{low:g}"
         right = f"{high:g}{']' if include_high and math.isfinite(high) else ')'}"
         raise ValueError(f"{name}: expected a finite number in {left}, {right}, got {value}")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -59,7 +59,7 @@ def save_checkpoint(
     progress: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
 ) -> None:
-    """Write net, optimizer, progress and config to `path`; the old file stays until the new one is complete and verified.
+    """Write net, optimizer, progress and config to `path`; the old file stays until the new one is verified.
 
     The bytes go to a temporary file beside `path`, are forced to disk, read back and compared; only then does a rename
     put them in place. A kill or power cut at any moment leaves the old file or the new one, never half of one.
@@ -120,8 +120,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("scratchnet_sha256"):
         raise CheckpointError(path, "damaged: its manifest does not match its checksum")
     manifest = json.loads(text)
-    if manifest["format"] != FORMAT:
-        raise CheckpointError(path, f"expected format {FORMAT}, got {manifest['format']}; update scratchnet to read it")
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(
+            path, f"expected format {FORMAT}, got {manifest.get('format')}; update scratchnet to read it"
+        )
+    missing = [part for part in ("arrays", "optimizer", "progress", "config") if part not in manifest]
+    if missing:
+        raise CheckpointError(path, f"incomplete: its manifest lacks {', '.join(missing)}")
     _verify(path, arrays, manifest["arrays"])
     return Checkpoint(path, arrays, manifest["optimizer"], manifest["progress"], manifest["config"])
 

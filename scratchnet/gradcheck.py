@@ -152,7 +152,7 @@ def _random_directions(shape: tuple[int, ...], count: int, rng: np.random.Genera
 
 
 class _Probe:
-    """The loss as a function of any array in it: dropout masks are the same at every call, running statistics are undone."""
+    """The loss as a function of any array in it, with the same dropout masks and running statistics at every call."""
 
     def __init__(self, net: Sequential, loss: Loss, x: Any, y: Any) -> None:
         self.net, self.loss, self.y = net, loss, y

@@ -1,4 +1,4 @@
-"""The nets that `scratchnet gradcheck` checks: every layer, every loss, and a few whole nets, each small and in float64."""
+"""The nets that `scratchnet gradcheck` checks: every layer, every loss, and some whole nets, small and in float64."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@
     glorot   variance 2 / (fan_in + fan_out)    Glorot & Bengio 2010, for tanh and linear layers
     lecun    variance 1 / fan_in                LeCun et al. 1998
 
-Each is `f(weight, rng)`, writes `weight` in place, and draws in float64, so that a float32 and a float64 net of one seed
-start from the same numbers up to rounding. Uniform ones draw from (-a, a) with a = sqrt(3 variance).
+Each is `f(weight, rng)`, writes `weight` in place, and draws in float64, so that a float32 and a float64 net of one
+seed start from the same numbers up to rounding. Uniform ones draw from (-a, a) with a = sqrt(3 variance).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The settings were chosen on a part of the training set that was held out; the te
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scratchnet.arrays import Shape, check_choice
 from scratchnet.initializers import lecun_normal, zeros
@@ -33,7 +33,9 @@ def cnn(input_shape: Shape, classes: int, dropout: float) -> list[Layer]:
     A block halves the image; there are as many as it takes to bring the longer side down to 4 pixels, three at most.
     """
     if len(input_shape) != 3:
-        raise ValueError(f"model cnn: expected images (H, W, C), got examples of shape {input_shape}; use mlp or logistic")
+        raise ValueError(
+            f"model cnn: expected images (H, W, C), got examples of shape {input_shape}; use mlp or logistic"
+        )
     layers: list[Layer] = []
     side, channels = min(input_shape[:2]), 32
     while side > 4 and channels <= 128:
@@ -63,12 +65,12 @@ def default_recipe(model: str, kind: str, rows: int) -> Recipe:
     check_choice("model", model, MODELS)
     if kind == "text":
         return Recipe(dropout=0.5)
-    small = {"epochs": 20, "batch_size": 32} if rows < 10_000 else {}
-    return {
-        "logistic": Recipe(lr=3e-3, **small),
-        "mlp": Recipe(dropout=0.2, **small),
-        "cnn": Recipe(lr=2e-3, dropout=0.3, **small),
+    recipe = {
+        "logistic": Recipe(lr=3e-3),
+        "mlp": Recipe(dropout=0.2),
+        "cnn": Recipe(lr=2e-3, dropout=0.3),
     }[model]
+    return replace(recipe, epochs=20, batch_size=32) if rows < 10_000 else recipe
 
 
 def _flatten(input_shape: Shape) -> list[Layer]:

@@ -28,8 +28,8 @@ class Sequential:
         ops: the floor to run on, a module: scratchnet.kernels (fast) or scratchnet.reference (readable).
 
     Attributes:
-        params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so an
-            optimizer is one loop over two arrays. `backward` overwrites `grads`.
+        params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so
+            an optimizer is one loop over two arrays. `backward` overwrites `grads`.
 
     Raises:
         TypeError, ValueError: something that is no layer, a layer used twice, shapes that do not fit.
@@ -51,7 +51,9 @@ class Sequential:
         self._check_layers()
         self.output_shape = self._build()
         self._allocate()
-        trained = [i for i, layer in enumerate(self.layers) if any(below.parameter_shapes for _, below in walk([layer]))]
+        trained = [
+            i for i, layer in enumerate(self.layers) if any(below.parameter_shapes for _, below in walk([layer]))
+        ]
         self._first_trained = trained[0] if trained else 0
 
     def forward(self, x: np.ndarray, train: bool = False) -> np.ndarray:
@@ -122,7 +124,9 @@ class Sequential:
             rows.append((f"{i} {layer!r}", show_shape((None, *layer.output_shape)), f"{count:,}", show_bytes(memory)))
         rows.append(("total, with parameters and gradients", "", f"{self.params.size:,}", show_bytes(total)))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows]
+        lines = [
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
+        ]
         rule = "-" * max(map(len, lines))
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
@@ -178,7 +182,7 @@ class Sequential:
 
 
 def walk(layers: Iterable[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:
-    """All layers with those inside them, each after its parent, as ("0", layer), ("2", layer), ("2.0", inner layer), ..."""
+    """All layers, those inside others after their parent: ("0", layer), ("2", layer), ("2.0", inner layer), ..."""
     for i, layer in enumerate(layers):
         yield f"{prefix}{i}", layer
         yield from walk(getattr(layer, "layers", ()), f"{prefix}{i}.")

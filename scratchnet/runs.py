@@ -1,9 +1,9 @@
 """A run of the command line: its configuration, what is built from it, and the folder it leaves.
 
-    config.json             what was asked for, defaults filled in
-    history.csv             one row per epoch
-    checkpoint.safetensors  everything needed to go on or to evaluate; holds the configuration too
-    curves.png              loss and accuracy, where matplotlib is installed
+config.json             what was asked for, defaults filled in
+history.csv             one row per epoch
+checkpoint.safetensors  everything needed to go on or to evaluate; holds the configuration too
+curves.png              loss and accuracy, where matplotlib is installed
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class Run:
         """
         run = cls(folder, config, dataset)
         if (run.folder / CHECKPOINT).exists() or (run.folder / "config.json").exists():
-            raise FileExistsError(f"{folder} holds a run already; choose another folder, or go on with --resume {folder}")
+            raise FileExistsError(
+                f"{folder} holds a run already; choose another folder, or go on with --resume {folder}"
+            )
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
         return run

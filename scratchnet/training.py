@@ -29,7 +29,7 @@ class DivergenceError(ArithmeticError):
 
 @dataclass
 class History:
-    """One row per epoch: epoch, loss, accuracy, (validation_loss, validation_accuracy,) lr, seconds.
+    """One row per epoch: epoch, loss, accuracy, (validation_loss, validation_accuracy,) lr (of the last step), seconds.
 
     `loss` and `accuracy` are means over the epoch's batches as they were trained on, dropout included.
     """
@@ -130,11 +130,11 @@ def train(
         check_number("train: clip_norm", clip_norm, low=0, include_low=False)
     progress = progress or Progress()
     while progress.epoch < epochs:
-        lr = optimizer.current_lr()
         with _bar(progress, epochs, y.shape[0], show) as bar:
             for xb, yb in batches(x, y, batch_size, seed, progress.epoch, start=progress.batch, dtype=net.dtype.name):
-                began = time.perf_counter()
-                value, correct = _step(net, optimizer, xb, yb, loss, clip_norm, progress)
+                began, lr = time.perf_counter(), optimizer.current_lr()
+                with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as divergence
+                    value, correct = _step(net, optimizer, xb, yb, loss, clip_norm, progress)
                 progress.batch += 1
                 progress.loss_sum += value * len(yb)
                 progress.correct += correct

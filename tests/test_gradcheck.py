@@ -19,7 +19,6 @@ from scratchnet.layers import (
     Conv2d,
     Dense,
     Dropout,
-    Flatten,
     LeakyReLU,
     MaxPool2d,
     ReLU,

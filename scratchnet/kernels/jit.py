@@ -2,9 +2,9 @@
 
 Compilation is lazy: the first call with a given set of types compiles, or loads from the cache. The cache folder is our
 own, because numba's default key covers only the file a kernel stands in: an edited helper in another file, or another
-NUMBA_* flag, would silently run old machine code. The folder is named by a hash of all of that, is readable by its owner
-alone (a cache entry is a pickle: who can write it can run code), and where it can't be used kernels are compiled in
-memory, with one warning.
+NUMBA_* flag, would silently run old machine code. The folder is named by a hash of all of that, is readable by its
+owner alone (a cache entry is a pickle: who can write it can run code), and where it can't be used kernels are compiled
+in memory, with one warning.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Kernel:
 
     Calling it runs the parallel body when the largest array is worth it and this process may (threads.py). Both bodies
     write the same bits: a kernel parallelises over what it writes, and sums in an order that no thread count changes.
-    Python floats are cast to the dtype of the first array: left as they are, they would turn a float32 loop into float64.
+    Python floats are cast to the dtype of the first array: as they are, they would turn a float32 loop into float64.
     """
 
     def __init__(self, function: Callable[..., None], flatten: bool, fastmath: set[str] = FASTMATH) -> None:
@@ -171,7 +171,7 @@ class _Cache(FunctionCache):
                 return locator
 
         class Implementation(CompileResultCacheImpl):
-            _locator_classes = [Here]
+            _locator_classes: Any = (Here,)
 
         self._impl_class = Implementation
         super().__init__(function)

@@ -1,8 +1,8 @@
 """What every layer is: shapes, parameters, buffers, and what is kept between forward and backward. No arithmetic.
 
 A layer is written once and runs on either floor: `self.ops` is the module reference or kernels. A subclass declares
-shapes in `build` and calls operations in `_forward` and `_backward`; this class checks what comes in, hands out buffers,
-and makes sure that a backward pass follows its own forward pass.
+shapes in `build` and calls operations in `_forward` and `_backward`; this class checks what comes in, hands out
+buffers, and makes sure that a backward pass follows its own forward pass.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ class Layer:
         ops, dtype: the floor and precision it runs on; set by the net.
     """
 
+    input_shape: Shape
+    output_shape: Shape
+    bias: np.ndarray
+    dbias: np.ndarray
     layers: tuple[Layer, ...] = ()
     kinked = False
     use_bias = True
@@ -106,7 +110,7 @@ class Layer:
         return self._backward(dy, kept, input_gradient)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a layer learns or counts beside its parameters, by name; a checkpoint saves it. Written in place to restore."""
+        """What a layer keeps beside its parameters, by name; a checkpoint saves it, and writes in place to restore."""
         return {}
 
     def kinks(self) -> np.ndarray | None:
@@ -123,7 +127,9 @@ class Layer:
 
     # --- what the net and subclasses use -----------------------------------------------------------------------------
 
-    def bind(self, ops: ModuleType, dtype: np.dtype, params: dict[str, np.ndarray], grads: dict[str, np.ndarray]) -> None:
+    def bind(
+        self, ops: ModuleType, dtype: np.dtype, params: dict[str, np.ndarray], grads: dict[str, np.ndarray]
+    ) -> None:
         """Attach the floor, and the views into the net's flat arrays as `name` and `dname`."""
         self.ops, self.dtype = ops, dtype
         for name in self.parameter_shapes:
@@ -164,7 +170,9 @@ class Layer:
 
     def _require_net(self) -> None:
         if not self._bound:
-            raise RuntimeError(f"{self._name()}: a layer works inside a net; make one with Sequential([...], input_shape)")
+            raise RuntimeError(
+                f"{self._name()}: a layer works inside a net; make one with Sequential([...], input_shape)"
+            )
 
     def _name(self) -> str:
         return type(self).__name__

@@ -26,6 +26,9 @@ class Dense(Layer):
         weight, dweight: (D, U). bias, dbias: (U,).
     """
 
+    weight: np.ndarray
+    dweight: np.ndarray
+
     def __init__(self, units: int, bias: bool = True, init: Initializer = he_normal) -> None:
         super().__init__()
         self.units = check_integer("Dense: units", units, minimum=1)

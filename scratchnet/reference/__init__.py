@@ -1,8 +1,9 @@
 """Every operation in plain NumPy: what CORRECT means. One file per subject; forward stands directly above backward.
 
 An operation is a function on arrays. The arrays it writes come first, then those it reads, then scalars, so that a call
-reads as an assignment: `dense_forward(y, x, weight, bias)` is y = x W + b. The caller allocates; what is only read stays
-untouched. `dname` is dLoss/dname and has the shape of `name`. Operations trust their caller: layers and losses check.
+reads as an assignment: `dense_forward(y, x, weight, bias)` is y = x W + b. The caller allocates; what is only read
+stays untouched. `dname` is dLoss/dname and has the shape of `name`. Operations trust their caller: layers and losses
+check.
 
 Shape letters: N batch, H W image, C channels, KH KW kernel, D features in, U units out, P all parameters, K classes.
 """
