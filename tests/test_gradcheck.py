@@ -28,6 +28,7 @@ from scratchnet.layers import (
     Tanh,
 )
 
+pytestmark = pytest.mark.jit_only  # thousands of forward passes: too slow as plain Python
 FLOORS = pytest.mark.parametrize("ops", [reference, kernels], ids=["reference", "kernels"])
 SOME = settings(max_examples=15, deadline=None, derandomize=True)
 
