@@ -44,7 +44,7 @@ def leaky_relu_backward(dx: np.ndarray, dy: np.ndarray, x: np.ndarray, slope: fl
     """dx = dy where x > 0, else slope dy; see reference.leaky_relu_backward."""
     zero = x.dtype.type(0)
     for i in prange(x.size):
-        dx[i] = dy[i] if x[i] > zero else slope * dy[i]
+        dx[i] = dy[i] if x[i] > zero else (slope * dy[i] if x[i] <= zero else x[i])
 
 
 @helper

@@ -53,10 +53,10 @@ def leaky_relu_backward(dx: np.ndarray, dy: np.ndarray, x: np.ndarray, slope: fl
 
     Args:
         dx: float, any shape. Overwritten.
-        dy, x: the same shape and dtype; x is the input. Read.
+        dy, x: the same shape and dtype; x is the input. Read. Where x is NaN, dx is NaN.
         slope: >= 0.
     """
-    dx[...] = np.where(x > 0, dy, dy * dy.dtype.type(slope))
+    dx[...] = np.where(x > 0, dy, np.where(x <= 0, dy * dy.dtype.type(slope), x))
 
 
 def sigmoid_forward(y: np.ndarray, x: np.ndarray) -> None:
