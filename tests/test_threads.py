@@ -1,0 +1,43 @@
+"""The owner of thread pools: how many threads, in kernels and in BLAS, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import threadpoolctl
+
+from scratchnet import threads
+
+
+@pytest.fixture
+def restored():
+    """Put the number of threads back after a test."""
+    before = threads.get_threads()
+    yield before
+    threads.set_threads(before)
+
+
+def test_set_threads_reaches_both_pools(restored):
+    threads.set_threads(1)
+    assert threads.get_threads() == 1
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    assert all(pool["num_threads"] == 1 for pool in pools)
+    threads.set_threads(threads.available_threads())
+    assert threads.get_threads() == threads.available_threads()
+
+
+@pytest.mark.parametrize(
+    ("count", "kind", "message"),
+    [
+        (0, ValueError, "threads: expected an integer >= 1, got 0"),
+        (1.0, TypeError, "threads: expected an integer"),
+        (10**6, ValueError, "set NUMBA_NUM_THREADS=1000000 before starting Python"),
+    ],
+)
+def test_refusals(restored, count, kind, message):
+    with pytest.raises(kind, match=message):
+        threads.set_threads(count)
+    assert threads.get_threads() == restored
+
+
+def test_this_process_may_use_threads():
+    assert threads.parallel_allowed()
