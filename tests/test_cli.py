@@ -48,12 +48,7 @@ def test_train_leaves_a_run_folder_and_prints_the_test_accuracy(here, capsys):
     assert "digits, 1,437 + 360 images of 8 x 8 x 1, 10 classes" in out and "Dense(512)" in out
     accuracy = float(re.search(r"^test accuracy (0\.\d+), test loss", out, re.M)[1])
     assert accuracy > 0.85
-    assert {p.name for p in Path("run").iterdir()} == {
-        "config.json",
-        "curves.png",
-        "history.csv",
-        "checkpoint.safetensors",
-    }
+    assert {p.name for p in Path("run").iterdir()} == {"config.json", "curves.png", "history.csv", "checkpoint.safetensors"}
     with open("run/history.csv", newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     config = json.loads(Path("run/config.json").read_text())

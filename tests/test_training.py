@@ -129,10 +129,7 @@ def test_clipping_bounds_the_step():
 def test_a_bad_parameter_stops_the_run_and_is_named(part, special):
     net, adam = make()
     net.parameters()[part].reshape(-1)[0] = special
-    with (
-        np.errstate(all="ignore"),
-        pytest.raises(DivergenceError, match=rf"epoch 1, batch 1: .*parameter {part} was not"),
-    ):
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=rf"epoch 1, batch 1: .*parameter {part} was not"):
         train(net, adam, X, Y, 1, 8)
     assert adam.t == 0
 

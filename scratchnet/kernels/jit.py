@@ -131,7 +131,7 @@ def workspace(name: str, size: int, dtype: np.dtype[Any]) -> np.ndarray:
     the system takes longer to map new memory than a kernel to fill it.
     """
     kept = _workspaces.__dict__
-    key = f"{name} {dtype.char}"
+    key = name + dtype.char
     if key not in kept or kept[key].size < size:
         line = 64 // dtype.itemsize  # start on a cache line, so that no vector lies across two
         memory = np.zeros(size + line, dtype)

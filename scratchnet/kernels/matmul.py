@@ -21,10 +21,11 @@ import numpy as np
 from numba import prange
 
 from scratchnet.kernels import tile
-from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspace
+from scratchnet.kernels.jit import kernel, threads_for_product, workspace
 from scratchnet.kernels.tile import call
 
 BLOCK = 128
+PACK_FROM = 3  # panels: so many must read a turned a before packing it has paid
 ABREAST = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
 
 
@@ -42,11 +43,14 @@ def matmul(
     """
     (m, n), k = c.shape, a.shape[1]
     multiply, pack, shapes, zeros = _tile(c.dtype)
-    rows, vectors, vector = shape = next((s for s in shapes if s[1] * s[2] >= n), shapes[-1])
+    for shape in shapes:
+        rows, vectors, vector = shape
+        if vectors * vector >= n:
+            break
     a_turned, b_turned = not a.flags.c_contiguous, not b.flags.c_contiguous
     slots = threads_for_product(m * n * k)
     panel = (BLOCK + vector) * vectors * vector  # numbers; so many more because a turned square may stick out
-    tile_step = (rows * k + vector) if a_turned and n > vectors * vector else 0
+    tile_step = rows * k + vector if a_turned and n > PACK_FROM * vectors * vector else 0
     _product.launch(
         slots > 1,
         c,
@@ -105,6 +109,5 @@ def _product(c, a, b, bias, flags, space, sizes, functions, shape):
                     d, d_row = (to, n) if k0 or accumulate else (start, 0)
                     rows, a_tile = min(tile_rows, m - t * tile_rows), a_at + size * (t * tile_step + k0 * a_k)
                     call(
-                        multiply, rows, vectors, to, n, d, d_row, a_tile, a_row, 0, a_k, buffer, width, lanes, 1, count,
-                        buffer, 0
+                        multiply, rows, vectors, to, n, d, d_row, a_tile, a_row, 0, a_k, buffer, width, lanes, 1, count
                     )  # fmt: skip

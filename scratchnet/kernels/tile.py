@@ -71,30 +71,29 @@ def describe_tile() -> str:
 
 def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> None:
     """One tile of this many rows and vectors: the picture at the top of the file."""
-    c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k, ahead, ahead_step = args
+    c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k = args
     masks = [v.mask(v.builder.sub(lanes, I64(j * v.lanes))) for j in range(vectors)]
 
     def cells(base: ir.Value, row_step: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
         steps = [v.builder.mul(row_step, I64(p)) for p in range(rows)]
         return [(v.at(base, v.builder.add(s, I64(j * v.lanes))), m) for s in steps for j, m in enumerate(masks)]
 
-    def one_k(a: ir.Value, b: ir.Value, ahead: ir.Value, *sums: ir.Value) -> list[ir.Value]:
-        v.prefetch(ahead, write=False, level=2)
+    def one_k(a: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
         row = [v.load(v.at(b, I64(j * v.lanes))) for j in range(vectors)]
         new = []
         for p in range(rows):
             factor = v.load_spread(v.at(a, v.builder.mul(a_row, I64(p))))
             new += [v.multiply_add(factor, row[j], sums[p * vectors + j]) for j in range(vectors)]
-        return [v.at(a, a_k), v.at(b, b_row), v.at(ahead, ahead_step), *new]
+        return [v.at(a, a_k), v.at(b, b_row), *new]
 
-    def one_group(a: ir.Value, b: ir.Value, ahead: ir.Value, *sums: ir.Value) -> list[ir.Value]:
-        _, b, ahead, *new = loop(v.builder, k, [a, b, ahead, *sums], one_k)
-        return [v.at(a, a_group), b, ahead, *new]
+    def one_group(a: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
+        _, b, *new = loop(v.builder, k, [a, b, *sums], one_k)
+        return [v.at(a, a_group), b, *new]
 
     start = [v.load_masked(address, mask) for address, mask in cells(d, d_row)]
-    for address, _ in cells(c, c_row):  # written a thousand cycles from now: ask for the lines already
-        v.prefetch(address, write=True, level=3)
-    _, _, _, *sums = loop(v.builder, groups, [a, b, ahead, *start], one_group)
+    for address, _ in cells(c, c_row):  # written hundreds of cycles from now: ask for the lines already
+        v.prefetch_for_writing(address)
+    _, _, *sums = loop(v.builder, groups, [a, b, *start], one_group)
     for value, (address, mask) in zip(sums, cells(c, c_row)):
         v.store_masked(value, address, mask)
 
@@ -121,7 +120,7 @@ def _tile(typing_context: Any, like: Any, rows: Any, vectors: Any, *args: Any) -
 
 
 def _multiply(
-    like, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k, ahead, ahead_step
+    like, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k
 ):  # fmt: skip
     """Compute one tile; the equation stands at the top of the file.
 
@@ -134,10 +133,9 @@ def _multiply(
         b: (groups k, vectors) with row step b_row. Read.
         lanes: so many are read in D and written in C; what B holds in the others does not matter.
         groups, k: may be 0; C is then D.
-        ahead, ahead_step: a line to fetch into L2 at each k. Any address will do.
     """
     _tile(
-        like, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k, ahead, ahead_step
+        like, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k
     )  # fmt: skip
 
 
@@ -228,9 +226,7 @@ def _matrix(*args: Any) -> np.ndarray:
     return np.asarray(_Memory(*args))
 
 
-def _plain_multiply(
-    size, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k, ahead, ahead_step
-):
+def _plain_multiply(size, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k):
     sums = _matrix(d, size, (rows, lanes), (d_row, 1)).copy()
     with np.errstate(all="ignore"):
         for g in range(groups):
@@ -262,7 +258,7 @@ def functions(dtype: np.dtype[Any]) -> Functions:
     if numba.config.DISABLE_JIT:
         return Functions(*(functools.partial(f, dtype.itemsize) for f in (_plain_multiply, _plain_pack)))
     like = types.CPointer(numba.from_dtype(dtype))
-    return Functions(native(_multiply, like, *[types.int64] * 17), native(_pack, like, *[types.int64] * 9))
+    return Functions(native(_multiply, like, *[types.int64] * 15), native(_pack, like, *[types.int64] * 9))
 
 
 @intrinsic

@@ -117,10 +117,10 @@ class Vectors:
             return self.call(f"llvm.fma.{self.suffix}", self.type, a, b, c)
         return self.builder.fadd(self.builder.fmul(a, b), c)
 
-    def prefetch(self, address: ir.Value, write: bool, level: int) -> None:
-        """Ask for a cache line: level 3 into L1, 2 into L2."""
+    def prefetch_for_writing(self, address: ir.Value) -> None:
+        """Ask for the cache line at an address, to be written soon."""
         pointer = self.builder.inttoptr(address, I8.as_pointer())
-        self.call("llvm.prefetch.p0", VOID, pointer, I32(int(write)), I32(level), I32(1))
+        self.call("llvm.prefetch.p0", VOID, pointer, I32(1), I32(3), I32(1))
 
 
 def loop(
