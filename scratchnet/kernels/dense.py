@@ -27,12 +27,19 @@ def dense_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> 
 
 @kernel
 def _sum_rows(total: np.ndarray, rows: np.ndarray) -> None:
-    """total[u] = sum_n rows[n, u], in the order of n whatever the number of threads: each thread owns columns."""
-    units = rows.shape[1]
-    blocks = (units + 15) // 16
-    for block in prange(blocks):
+    """total[u] = sum_n rows[n, u], in one order whatever the number of threads: each thread owns columns.
+
+    Each 256 rows are summed apart: to one large total their small numbers would be lost.
+    """
+    count, units = rows.shape
+    for block in prange((units + 15) // 16):
         first, last = block * 16, min(units, block * 16 + 16)
+        part = np.empty(16, total.dtype)
         total[first:last] = 0
-        for n in range(rows.shape[0]):
+        for n0 in range(0, count, 256):
+            part[:] = 0
+            for n in range(n0, min(count, n0 + 256)):
+                for u in range(first, last):
+                    part[u - first] += rows[n, u]
             for u in range(first, last):
-                total[u] += rows[n, u]
+                total[u] += part[u - first]

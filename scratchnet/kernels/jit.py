@@ -100,7 +100,7 @@ def native(function: Callable[..., None], *argument_types: Any) -> int:
 
     Kernels call it there, so it is compiled once, however many kernels do.
     """
-    compiled = CFunc(function, (argument_types, numba.types.void), locals={}, options={"error_model": "numpy"})
+    compiled: Any = CFunc(function, (argument_types, numba.types.void), locals={}, options={"error_model": "numpy"})
     folder = cache_folder()
     if folder is not None:
         compiled._cache = _Cache(function, folder, "native")

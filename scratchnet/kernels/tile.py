@@ -219,7 +219,8 @@ class _Memory:
     def __init__(self, address: int, size: int, shape: tuple[int, int], steps: tuple[int, int]) -> None:
         strides = tuple(size * step for step in steps)
         kind = np.dtype(f"f{size}").str
-        self.__array_interface__ = dict(data=(address, False), typestr=kind, shape=shape, strides=strides, version=3)
+        memory = {"data": (address, False), "typestr": kind, "shape": shape, "strides": strides, "version": 3}
+        self.__array_interface__ = memory
 
 
 def _matrix(*args: Any) -> np.ndarray:
