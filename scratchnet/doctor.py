@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 import llvmlite.binding
 import numba
 import numpy as np
-import threadpoolctl
 
 from scratchnet import kernels, threads
 from scratchnet.cache import cache_root
 from scratchnet.kernels.jit import cache_folder
+from scratchnet.kernels.tile import describe_tile
 
 PACKAGES = ("scratchnet", "numpy", "numba", "llvmlite", "scipy", "scikit-learn", "safetensors", "tqdm")
 EXTRAS = ("datasets", "pillow", "matplotlib")
-VECTORS = (("avx512f", "AVX-512", 16), ("avx2", "AVX2", 8), ("neon", "NEON", 4), ("sse2", "SSE2", 4))
 
 
 def examine() -> Iterator[tuple[str, str]]:
@@ -27,8 +26,8 @@ def examine() -> Iterator[tuple[str, str]]:
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     yield "packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     yield "extras", ", ".join(f"{name} {_version(name)}" for name in EXTRAS)
-    yield "processor", f"{llvmlite.binding.get_host_cpu_name()}, {os.cpu_count()} cores; {vector_unit()}"
-    yield "products", _blas()
+    yield "processor", f"{llvmlite.binding.get_host_cpu_name()}, {os.cpu_count()} cores"
+    yield "products", f"on our own tile: {describe_tile()}"
     _warm_up()
     yield "thread layer", f"{numba.threading_layer()}, {threads.get_threads()} of {threads.available_threads()} threads"
     yield "wait policy", _wait_policy()
@@ -38,30 +37,11 @@ def examine() -> Iterator[tuple[str, str]]:
     yield "pool switch", _switch_cost()
 
 
-def vector_unit() -> str:
-    """The widest vectors that LLVM finds on this host, as words."""
-    features = llvmlite.binding.get_host_cpu_features()
-    for flag, name, lanes in VECTORS:
-        if features.get(flag):
-            return f"{name}, {lanes} float32 to a vector"
-    return "no vector unit known"
-
-
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _blas() -> str:
-    """Which library multiplies matrices: no tile of our own stands under the products, NumPy's BLAS does."""
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    if not pools:
-        return "NumPy's BLAS, of a kind threadpoolctl does not know"
-    pool = pools[0]
-    tile = f", tile for {pool['architecture']}" if pool.get("architecture") else ""
-    return f"NumPy's {pool['internal_api']} {pool['version']}{tile}, {pool['num_threads']} threads"
 
 
 def _wait_policy() -> str:

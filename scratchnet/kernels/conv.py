@@ -6,20 +6,19 @@ chunks. A chunk is a run of lines, one line being all OW windows of one (n, oh):
 
 In NHWC, row i of a window is one run of KW C numbers in the image: copying is a few long runs per patch, and where a
 window hangs over the edge its run is cut, so no padded image is ever made.
-
-The copies between two products run on the calling thread alone (`.serial`): BLAS's threads stay awake between its
-products, and a second pool beside them costs far more than it saves. 128x16x16x64 -> 64, 5x5, 2 cores: 46 ms so, of
-which 4 are copies; more than 100 ms with the copies on all threads.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import helper, kernel
+from scratchnet.kernels.dense import _sum_rows
+from scratchnet.kernels.jit import helper, kernel, workspace
+from scratchnet.kernels.matmul import matmul
 from scratchnet.kernels.windows import Pair, _inside
 
 WORKSPACE = 4 << 20  # bytes of patches at a time: few products, yet small enough to be in cache when they read it
@@ -31,9 +30,8 @@ def conv2d_forward(
     """y = patches(x) W + b; see reference.conv2d_forward."""
     matrix = weight.reshape(-1, weight.shape[3])  # (KH KW C, U)
     for first, patches, part in _chunks(y, weight):
-        _gather.serial(patches, x, first, y.shape[1], stride, padding)
-        np.matmul(patches.reshape(-1, matrix.shape[0]), matrix, out=part)
-        part += bias
+        _gather(patches, x, first, y.shape[1], stride, padding)
+        matmul(part, patches.reshape(-1, matrix.shape[0]), matrix, bias)
 
 
 def conv2d_backward_weight(
@@ -41,13 +39,11 @@ def conv2d_backward_weight(
 ) -> None:
     """dW = patches(x)^T dy, db = sum dy, added up chunk by chunk in order; see reference.conv2d_backward_weight."""
     dweight.fill(0)
-    dbias.fill(0)
     matrix = dweight.reshape(-1, dweight.shape[3])  # (KH KW C, U)
-    product = np.empty_like(matrix)
     for first, patches, part in _chunks(dy, dweight):
-        _gather.serial(patches, x, first, dy.shape[1], stride, padding)
-        matrix += np.matmul(patches.reshape(-1, matrix.shape[0]).T, part, out=product)
-        dbias += part.sum(axis=0)
+        _gather(patches, x, first, dy.shape[1], stride, padding)
+        matmul(matrix, patches.reshape(-1, matrix.shape[0]).T, part, accumulate=True)
+    _sum_rows(dbias, dy.reshape(-1, dy.shape[3]))
 
 
 def conv2d_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> None:
@@ -55,8 +51,8 @@ def conv2d_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, st
     dx.fill(0)
     matrix = weight.reshape(-1, weight.shape[3])  # (KH KW C, U)
     for first, patches, part in _chunks(dy, weight):
-        np.matmul(part, matrix.T, out=patches.reshape(-1, matrix.shape[0]))
-        _scatter.serial(dx, patches, first, dy.shape[1], stride, padding)
+        matmul(patches.reshape(-1, matrix.shape[0]), part, matrix.T)
+        _scatter(dx, patches, first, dy.shape[1], stride, padding)
 
 
 def _chunks(y: np.ndarray, weight: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -70,11 +66,12 @@ def _chunks(y: np.ndarray, weight: np.ndarray) -> Iterator[tuple[int, np.ndarray
     images, height, width, units = y.shape
     patch = weight.shape[:3]
     lines = images * height
-    most = max(1, min(lines, WORKSPACE // (width * int(np.prod(patch)) * y.itemsize)))
-    workspace = np.empty((most, width, *patch), y.dtype)
+    line = width * math.prod(patch)  # numbers in the patches of one line
+    most = max(1, min(lines, WORKSPACE // (line * y.itemsize)))
+    space = workspace("conv", most * line, y.dtype)[: most * line].reshape(most, width, *patch)
     rows = y.reshape(lines * width, units)
     for first in range(0, lines, most):
-        patches = workspace[: lines - first]
+        patches = space[: lines - first]
         yield first, patches, rows[first * width : (first + len(patches)) * width]
 
 

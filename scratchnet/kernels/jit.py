@@ -13,6 +13,7 @@ import functools
 import hashlib
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from scratchnet import threads  # before numba: it sets the wait policy that the
 import numba  # isort: skip
 import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.ccallback import CFunc
 
 from scratchnet.cache import private_folder
 
@@ -32,6 +34,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FA
 
 # Below this many elements in the largest array one thread is done before a second one has woken up.
 PARALLEL_FROM = 131_072
+PARALLEL_PRODUCT_FROM = 1_000_000  # multiply-adds
 
 
 class Kernel:
@@ -57,7 +60,11 @@ class Kernel:
             args = tuple(a.reshape(-1) if isinstance(a, np.ndarray) else a for a in args)
         scalar = args[0].dtype.type
         args = tuple(scalar(a) if type(a) is float else a for a in args)
-        if worth_threads(args) and threads.parallel_allowed():
+        self.launch(worth_threads(args), *args)
+
+    def launch(self, parallel: bool, *args: Any) -> None:
+        """Run the parallel or the serial body on arguments as they are."""
+        if parallel and threads.parallel_allowed():
             with threads.LOCK:
                 self.parallel(*args)
         else:
@@ -88,9 +95,51 @@ def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(**OPTIONS)(function)
 
 
+def native(function: Callable[..., None], *argument_types: Any) -> int:
+    """Compile a function for these types now, or load it from the cache; returns the address of its machine code.
+
+    Kernels call it there, so it is compiled once, however many kernels do.
+    """
+    compiled: Any = CFunc(function, (argument_types, numba.types.void), locals={}, options={"error_model": "numpy"})
+    folder = cache_folder()
+    if folder is not None:
+        compiled._cache = _Cache(function, folder, "native")
+    compiled.compile()
+    _natives.append(compiled)
+    return int(compiled.address)
+
+
+_natives: list[CFunc] = []  # machine code lives as long as its owner
+
+
 def worth_threads(args: tuple[Any, ...]) -> bool:
     """The one place that chooses between a serial and a parallel run, by the size of the largest array."""
     return any(type(a) is np.ndarray and a.size >= PARALLEL_FROM for a in args) and numba.get_num_threads() > 1
+
+
+def threads_for_product(multiply_adds: int) -> int:
+    """The same choice for a product, whose work is not its size: how many threads to run it on."""
+    if multiply_adds < PARALLEL_PRODUCT_FROM or not threads.parallel_allowed():
+        return 1
+    return int(numba.get_num_threads())
+
+
+def workspace(name: str, size: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """An array of at least `size` numbers for the time of one operation, holding junk.
+
+    Python threads have one each, for they may run kernels at once. It is kept and handed out again at the next call:
+    the system takes longer to map new memory than a kernel to fill it.
+    """
+    kept = _workspaces.__dict__
+    key = name + dtype.char
+    if key not in kept or kept[key].size < size:
+        line = 64 // dtype.itemsize  # start on a cache line, so that no vector lies across two
+        memory = np.zeros(size + line, dtype)
+        kept[key] = memory[-memory.ctypes.data // dtype.itemsize % line :]
+    return kept[key]
+
+
+_workspaces = threading.local()
 
 
 def _compiled(function: Callable[..., None], parallel: bool, fastmath: set[str]) -> Any:

@@ -1,0 +1,282 @@
+"""The register tile: the one block of machine code under every product.
+
+    C[p, l] = D[p, l] + sum_g sum_k A[p, g, k] B[g, k, l]                 p < rows, l < lanes
+
+The sums, up to 6 rows of 4 vectors, live in registers while k runs. Each k costs 4 loads of B and 6 of A for 24
+multiply-adds, so a core spends nearly all its time multiplying:
+
+                                   B[k]:  | vector | vector | vector | vector |      loaded once, used by all rows
+                                          +--------+--------+--------+--------+
+    A[0, k] in every lane of a vector     |  sum   |  sum   |  sum   |  sum   |  +=  A[0, k] * B[k]
+    A[1, k]                               |  sum   |  sum   |  sum   |  sum   |  +=  A[1, k] * B[k]
+      ...                                 |  the tile of C: its sums start at |
+    A[5, k]                               |  D; lanes past `lanes` are neither|
+                                          |  read nor written                 |
+                                          +--------+--------+--------+--------+
+
+Compilers do not keep such a block in registers when it is written as loops, so it is emitted in LLVM's own
+instructions (vectors.py), through numba's @intrinsic. What lets one block serve dense layers and convolutions alike:
+
+- A has three steps (row, group g, k): a matrix, its transpose, or the overlapping windows of an image.
+- D is C itself (to accumulate), or a bias or a row of zeros with row step 0: three uses, no branch.
+- g is an outer loop with its own step in A: the rows of a convolution's kernel, whose sums never leave the registers.
+- B is a packed panel, as wide as the tile: only C and D need a mask for the last lanes. `pack` makes panels.
+
+Addresses are integers, steps count elements. A kernel reaches the tile by `call(address, arguments of _multiply)`,
+the address being `functions(dtype).multiply`, and so `pack`: compiled once for a dtype. Inlined, they would be compiled
+again in every kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import unpack_tuple
+from numba.extending import intrinsic
+
+from scratchnet.kernels.jit import native
+from scratchnet.kernels.vectors import I64, VOID, Vectors, loop, vector_unit
+
+
+class Shape(NamedTuple):
+    """The size of a tile: the most rows, its vectors, and the lanes of one vector."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+
+@functools.cache
+def shapes(dtype: np.dtype[Any]) -> tuple[Shape, ...]:
+    """The tiles of this processor, narrow and tall to wide: as many sums as registers hold beside one row of B."""
+    unit = vector_unit()
+    sizes = ((12, 1), (12, 2), (6, 4)) if unit.registers == 32 else ((12, 1), (6, 2))
+    return tuple(Shape(*size, unit.bytes // dtype.itemsize) for size in sizes)
+
+
+def describe_tile() -> str:
+    """The widest float32 tile in words, for `scratchnet doctor`."""
+    unit, wide = vector_unit(), shapes(np.dtype(np.float32))[-1]
+    fused = "" if unit.fused else ", multiply and add apart"
+    return f"{unit.name}, {wide.lanes} float32 lanes, {wide.rows} x {wide.vectors} vectors{fused}"
+
+
+# --- the tile ----------------------------------------------------------------------------------------------------
+
+
+def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> None:
+    """One tile of this many rows and vectors: the picture at the top of the file."""
+    c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k = args
+    masks = [v.mask(v.builder.sub(lanes, I64(j * v.lanes))) for j in range(vectors)]
+
+    def cells(base: ir.Value, row_step: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
+        steps = [v.builder.mul(row_step, I64(p)) for p in range(rows)]
+        return [(v.at(base, v.builder.add(s, I64(j * v.lanes))), m) for s in steps for j, m in enumerate(masks)]
+
+    def one_k(a: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
+        row = [v.load(v.at(b, I64(j * v.lanes))) for j in range(vectors)]
+        new = []
+        for p in range(rows):
+            factor = v.load_spread(v.at(a, v.builder.mul(a_row, I64(p))))
+            new += [v.multiply_add(factor, row[j], sums[p * vectors + j]) for j in range(vectors)]
+        return [v.at(a, a_k), v.at(b, b_row), *new]
+
+    def one_group(a: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
+        _, b, *new = loop(v.builder, k, [a, b, *sums], one_k)
+        return [v.at(a, a_group), b, *new]
+
+    start = [v.load_masked(address, mask) for address, mask in cells(d, d_row)]
+    for address, _ in cells(c, c_row):  # written hundreds of cycles from now: ask for the lines already
+        v.prefetch_for_writing(address)
+    _, _, *sums = loop(v.builder, groups, [a, b, *start], one_group)
+    for value, (address, mask) in zip(sums, cells(c, c_row)):
+        v.store_masked(value, address, mask)
+
+
+@intrinsic
+def _tile(typing_context: Any, like: Any, rows: Any, vectors: Any, *args: Any) -> Any:
+    """Jump to the tile of this shape; its elements are what the pointer `like` points to."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
+        v = Vectors(builder, context.get_value_type(like.dtype))
+        end = builder.append_basic_block("end")
+        choice = builder.switch(builder.add(builder.mul(values[1], I64(16)), values[2]), end)
+        for shape in shapes(np.dtype(str(like.dtype))):
+            for rows in range(1, shape.rows + 1):
+                block = builder.append_basic_block(f"tile_{rows}x{shape.vectors}")
+                choice.add_case(I64(16 * rows + shape.vectors), block)
+                builder.position_at_end(block)
+                _emit_tile(v, rows, shape.vectors, unpack_tuple(builder, values[3]))
+                builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(like, rows, vectors, types.StarArgUniTuple(types.int64, len(args))), codegen
+
+
+def _multiply(
+    like, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k
+):  # fmt: skip
+    """Compute one tile; the equation stands at the top of the file.
+
+    Args:
+        like: null; its type says what the elements are. Kernels do not pass it.
+        rows, vectors: of this tile: at least 1 row, at most those of a Shape, and all its vectors.
+        c: (rows, lanes) with row step c_row. Written.
+        d: the same with d_row; may be c. Read.
+        a: A[p, g, k] stands at p a_row + g a_group + k a_k. Read.
+        b: (groups k, vectors) with row step b_row. Read.
+        lanes: so many are read in D and written in C; what B holds in the others does not matter.
+        groups, k: may be 0; C is then D.
+    """
+    _tile(
+        like, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k
+    )  # fmt: skip
+
+
+# --- packing -----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _move(typing_context: Any, like: Any, to: Any, to_at: Any, source: Any, source_at: Any, lanes: Any) -> Any:
+    """One vector: to[to_at + l] = source[source_at + l] for l < lanes, then zeros."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
+        v = Vectors(builder, context.get_value_type(like.dtype))
+        _, to, to_at, source, source_at, lanes = values
+        v.store(v.load_masked(v.at(source, source_at), v.mask(lanes)), v.at(to, to_at))
+        return context.get_dummy_value()
+
+    return types.void(like, to, to_at, source, source_at, lanes), codegen
+
+
+@intrinsic
+def _turn(typing_context: Any, like: Any, to: Any, to_at: Any, to_row: Any, source: Any, *more: Any) -> Any:
+    """A square transposed: to[to_at + j to_row + i] = source[source_at + i row + j] for i < rows, j < columns.
+
+    The square has as many rows as a vector has lanes; what is outside of rows and columns is written too, as junk.
+    Round by round, s = 1, 2, 4, ...: rows i and i + s swap the blocks of s x s that lie across the diagonal.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
+        v = Vectors(builder, context.get_value_type(like.dtype))
+        _, to, to_at, to_row, source, more_ = values
+        source_at, row, rows, columns = unpack_tuple(builder, more_)
+        to, source = v.at(to, to_at), v.at(source, source_at)
+        last, mask, lanes = builder.sub(rows, I64(1)), v.mask(columns), range(v.lanes)
+
+        def source_row(i: int) -> ir.Value:  # past the last row: the last row again
+            return builder.mul(row, builder.select(builder.icmp_signed("<", I64(i), last), I64(i), last))
+
+        square = [v.load_masked(v.at(source, source_row(i)), mask) for i in lanes]
+        for s in (s for s in (1, 2, 4, 8) if s < v.lanes):
+            upper = ir.Constant(v.indices, [v.lanes + (j ^ s) if j & s else j for j in lanes])
+            lower = ir.Constant(v.indices, [v.lanes + j if j & s else j | s for j in lanes])
+            square = [builder.shuffle_vector(square[i & ~s], square[i | s], lower if i & s else upper) for i in lanes]
+        for j in lanes:
+            v.store(square[j], v.at(to, builder.mul(to_row, I64(j))))
+        return context.get_dummy_value()
+
+    return types.void(like, to, to_at, to_row, source, types.StarArgUniTuple(types.int64, len(more))), codegen
+
+
+def _pack(like, to, panel_step, source, lane_step, k_step, lanes, k, width, vector):
+    """Copy a matrix, as it is or transposed, into panels of `width` lanes, where each k is one run of numbers.
+
+        to[panel panel_step + i width + j] = source[l lane_step + i k_step]      l = panel width + j < lanes, i < k
+
+    Args:
+        like: null, as above.
+        to: Written; and with it, as junk, up to `vector` numbers after a panel, up to `vector` rows if k_step is 1.
+        source: Read. One of lane_step and k_step is 1.
+        width: a multiple of `vector` unless lane_step is 1.
+        vector: Shape.lanes.
+    """
+    if lane_step == 1:  # lanes lie side by side: move vectors, all panels at one k, for a page of the source is one k
+        for i in range(k):
+            for first in range(0, lanes, width):
+                at, end = first // width * panel_step + i * width, min(first + width, lanes)
+                for j in range(first, end, vector):
+                    _move(like, to, at + j - first, source, i * k_step + j, end - j)
+    else:  # k lies side by side: turn squares
+        for j in range(0, lanes, vector):
+            at = j // width * panel_step + j % width
+            for i in range(0, k, vector):
+                _turn(like, to, at + i * width, width, source, j * lane_step + i, lane_step, lanes - j, k - i)
+
+
+# --- the same in plain Python, for NUMBA_DISABLE_JIT=1 -----------------------------------------------------------
+
+
+class _Memory:
+    """Raw memory, as NumPy likes to be offered it."""
+
+    def __init__(self, address: int, size: int, shape: tuple[int, int], steps: tuple[int, int]) -> None:
+        strides = tuple(size * step for step in steps)
+        kind = np.dtype(f"f{size}").str
+        memory = {"data": (address, False), "typestr": kind, "shape": shape, "strides": strides, "version": 3}
+        self.__array_interface__ = memory
+
+
+def _matrix(*args: Any) -> np.ndarray:
+    return np.asarray(_Memory(*args))
+
+
+def _plain_multiply(size, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k):
+    sums = _matrix(d, size, (rows, lanes), (d_row, 1)).copy()
+    with np.errstate(all="ignore"):
+        for g in range(groups):
+            left = _matrix(a + size * g * a_group, size, (rows, k), (a_row, a_k))
+            sums += left @ _matrix(b + size * g * k * b_row, size, (k, lanes), (b_row, 1))
+    _matrix(c, size, (rows, lanes), (c_row, 1))[...] = sums
+
+
+def _plain_pack(size, to, panel_step, source, lane_step, k_step, lanes, k, width, vector):
+    for panel, first in enumerate(range(0, lanes, width)):
+        shape = (k, min(width, lanes - first))
+        copy = _matrix(to + size * panel * panel_step, size, shape, (width, 1))
+        copy[...] = _matrix(source + size * first * lane_step, size, shape, (k_step, lane_step))
+
+
+# --- how kernels reach them --------------------------------------------------------------------------------------
+
+
+class Functions(NamedTuple):
+    """What `call` takes: the addresses of machine code, or the plain functions."""
+
+    multiply: Any
+    pack: Any
+
+
+@functools.cache
+def functions(dtype: np.dtype[Any]) -> Functions:
+    """Compile, or load from the cache, the tile of this dtype and what packs for it."""
+    if numba.config.DISABLE_JIT:
+        return Functions(*(functools.partial(f, dtype.itemsize) for f in (_plain_multiply, _plain_pack)))
+    like = types.CPointer(numba.from_dtype(dtype))
+    return Functions(native(_multiply, like, *[types.int64] * 15), native(_pack, like, *[types.int64] * 9))
+
+
+@intrinsic
+def _call(typing_context: Any, address: Any, *args: Any) -> Any:
+    """Call machine code with a null pointer and these integers."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
+        integers = unpack_tuple(builder, values[1])
+        kind = ir.FunctionType(VOID, [I64] * (1 + len(integers)))
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [I64(0), *integers])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.StarArgUniTuple(types.int64, len(args))), codegen
+
+
+def _call_plain(function: Any, *args: int) -> None:
+    function(*args)
+
+
+call = _call_plain if numba.config.DISABLE_JIT else _call
