@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 import llvmlite.binding
 import numba
 import numpy as np
+import threadpoolctl
 
 from scratchnet import kernels, threads
 from scratchnet.cache import cache_root
-from scratchnet.kernels.jit import cache_folder
+from scratchnet.kernels.jit import PARALLEL_FROM, cache_folder
 from scratchnet.kernels.tile import describe_tile
 
 PACKAGES = ("scratchnet", "numpy", "numba", "llvmlite", "scipy", "scikit-learn", "safetensors", "tqdm")
 EXTRAS = ("datasets", "pillow", "matplotlib")
+FEATURES = ("avx512f", "avx2", "fma", "avx", "sse4.2", "sve", "neon")
 
 
 def examine() -> Iterator[tuple[str, str]]:
@@ -26,10 +28,10 @@ def examine() -> Iterator[tuple[str, str]]:
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     yield "packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     yield "extras", ", ".join(f"{name} {_version(name)}" for name in EXTRAS)
-    yield "processor", f"{llvmlite.binding.get_host_cpu_name()}, {os.cpu_count()} cores"
-    yield "products", f"on our own tile: {describe_tile()}"
-    _warm_up()
-    yield "thread layer", f"{numba.threading_layer()}, {threads.get_threads()} of {threads.available_threads()} threads"
+    yield "processor", f"{llvmlite.binding.get_host_cpu_name()}, {os.cpu_count()} cores; {_cpu_features()}"
+    yield "tile", f"{describe_tile()}: every product of kernels/ runs on it"
+    yield "NumPy's BLAS", f"{_blas()}: the products of reference/, and yours"
+    yield "thread layer", f"{_thread_layer()}, {threads.get_threads()} of {threads.available_threads()} threads"
     yield "wait policy", _wait_policy()
     yield "kernel cache", _cache_state()
     yield "data cache", _folder_state(cache_root() / "data")
@@ -42,6 +44,27 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _cpu_features() -> str:
+    """Which of the instruction sets that decide about speed LLVM finds here."""
+    found = llvmlite.binding.get_host_cpu_features()
+    return " ".join(name for name in FEATURES if found.get(name)) or "no vector instructions known"
+
+
+def _blas() -> str:
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return ", ".join(f"{p['internal_api']} {p['version']}, {p['num_threads']} threads" for p in pools) or "unknown"
+
+
+def _thread_layer() -> str:
+    """Launch one parallel kernel: only then does numba know its layer."""
+    x = np.zeros(PARALLEL_FROM, np.float32)
+    kernels.relu_forward(x.copy(), x)
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return "none started"
 
 
 def _wait_policy() -> str:
@@ -64,12 +87,6 @@ def _folder_state(folder: os.PathLike[str]) -> str:
         return f"{folder}, not there yet"
     sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()]
     return f"{folder}, {len(sizes)} files, {sum(sizes) / 2**20:.1f} MiB"
-
-
-def _warm_up() -> None:
-    """Launch one parallel kernel: only then does numba know its threading layer."""
-    x = np.zeros(1 << 16, np.float32)
-    kernels.relu_forward(x.copy(), x)
 
 
 def _switch_cost() -> str:
