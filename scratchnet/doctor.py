@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import llvmlite.binding
 import numba
@@ -82,10 +83,10 @@ def _cache_state() -> str:
     return _folder_state(folder)
 
 
-def _folder_state(folder: os.PathLike[str]) -> str:
-    if not os.path.isdir(folder):
+def _folder_state(folder: Path) -> str:
+    if not folder.is_dir():
         return f"{folder}, not there yet"
-    sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()]
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return f"{folder}, {len(sizes)} files, {sum(sizes) / 2**20:.1f} MiB"
 
 
