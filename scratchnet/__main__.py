@@ -60,8 +60,14 @@ def command_train(parsed: argparse.Namespace) -> int:
     if run.progress.epoch or run.progress.batch:
         say(f"going on after {_where(run)}")
     began = time.perf_counter()
+    bar = sys.stderr.isatty() and not parsed.quiet  # elsewhere, in a log say, a line for each epoch
+
+    def report(row: dict[str, float]) -> None:
+        if not bar:
+            say(_line(run, row))
+
     with StopOnSignal() as stop:
-        run.train(show=not parsed.quiet and sys.stderr.isatty(), should_stop=stop.requested)
+        run.train(bar, stop.requested, report)
     if not run.finished:
         print(
             f"stopped after {_where(run)}; saved. Go on with\n    scratchnet train --resume {run.folder}",
@@ -184,6 +190,14 @@ def _settings(config: RunConfig) -> str:
     """The settings in one line, as the flags that would ask for them."""
     shown = {k: v for k, v in asdict(config).items() if k not in ("data", "model", "vocabulary") and v != 0.0}
     return "settings: " + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in shown.items())
+
+
+def _line(run: Run, row: dict[str, float]) -> str:
+    """One epoch in one line."""
+    held_out = f", validation accuracy {row['validation_accuracy']:.4f}" if "validation_accuracy" in row else ""
+    rate = f"{len(run.training) / row['seconds']:,.0f} {run.dataset.kind}s/s"
+    training = f"loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}{held_out}, {rate}"
+    return f"epoch {row['epoch']}/{run.config.epochs}: {training}"
 
 
 def _where(run: Run) -> str:

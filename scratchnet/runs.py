@@ -121,8 +121,21 @@ class Run:
     def finished(self) -> bool:
         return self.progress.epoch >= self.config.epochs
 
-    def train(self, show: bool = False, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Train to the last epoch, or until `should_stop()`; saves after each epoch and at the end."""
+    def train(
+        self,
+        show: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+        report: Callable[[dict[str, float]], None] = lambda row: None,
+    ) -> None:
+        """Train to the last epoch, or until `should_stop()`.
+
+        Saves after each epoch and at the end, and hands each epoch's row of the history to `report`.
+        """
+
+        def after_epoch(progress: Progress) -> None:
+            self.save()
+            report(progress.history.rows[-1])
+
         train(
             self.net,
             self.optimizer,
@@ -135,7 +148,7 @@ class Run:
             progress=self.progress,
             show=show,
             should_stop=should_stop,
-            after_epoch=lambda progress: self.save(),
+            after_epoch=after_epoch,
         )
         self.save()
 

@@ -45,6 +45,7 @@ def scratchnet_command(*arguments, cwd):
 def test_train_leaves_a_run_folder_and_prints_the_test_accuracy(here, capsys):
     assert main([*QUICK, "--out", "run"]) == 0
     out = capsys.readouterr().out
+    assert re.search(r"^epoch 2/2: loss \S+, accuracy \S+, [\d,]+ images/s$", out, re.M)
     assert "digits, 1,437 + 360 images of 8 x 8 x 1, 10 classes" in out and "Dense(512)" in out
     accuracy = float(re.search(r"^test accuracy (0\.\d+), test loss", out, re.M)[1])
     assert accuracy > 0.85
