@@ -202,7 +202,7 @@ def test_gradcheck_fails_when_a_gradient_is_wrong(capsys, monkeypatch):
 def test_doctor_tells_what_it_runs_on(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    for word in ("numba", "cores", "thread layer", "wait policy", "kernel cache", "float32 to a vector", "in turns"):
+    for word in ("numba", "cores", "thread layer", "wait policy", "kernel cache", "float32 lanes", "in turns"):
         assert word in out
 
 
