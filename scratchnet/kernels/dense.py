@@ -27,19 +27,19 @@ def dense_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray) -> 
 
 @kernel
 def _sum_rows(total: np.ndarray, rows: np.ndarray) -> None:
-    """total[u] = sum_n rows[n, u], in one order whatever the number of threads: each thread owns columns.
+    """total[u] = sum_n rows[n, u], in one order whatever the number of threads.
 
-    Each 256 rows are summed apart: to one large total their small numbers would be lost.
+    Each 512 rows are summed apart: by any thread, and so that small numbers are not lost beside a large total.
     """
     count, units = rows.shape
-    for block in prange((units + 15) // 16):
-        first, last = block * 16, min(units, block * 16 + 16)
-        part = np.empty(16, total.dtype)
-        total[first:last] = 0
-        for n0 in range(0, count, 256):
-            part[:] = 0
-            for n in range(n0, min(count, n0 + 256)):
-                for u in range(first, last):
-                    part[u - first] += rows[n, u]
-            for u in range(first, last):
-                total[u] += part[u - first]
+    parts = np.zeros(((count + 511) // 512, units), total.dtype)
+    for i in prange(parts.shape[0]):
+        part = parts[i]
+        for n in range(i * 512, min(count, i * 512 + 512)):
+            row = rows[n]
+            for u in range(units):
+                part[u] += row[u]
+    total[:] = 0
+    for i in range(parts.shape[0]):
+        for u in range(units):
+            total[u] += parts[i, u]

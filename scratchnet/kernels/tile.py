@@ -227,7 +227,9 @@ def _matrix(*args: Any) -> np.ndarray:
     return np.asarray(_Memory(*args))
 
 
-def _plain_multiply(size, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k):
+def _tile_plain(
+    size, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k
+):  # fmt: skip
     sums = _matrix(d, size, (rows, lanes), (d_row, 1)).copy()
     with np.errstate(all="ignore"):
         for g in range(groups):
@@ -236,11 +238,15 @@ def _plain_multiply(size, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, 
     _matrix(c, size, (rows, lanes), (c_row, 1))[...] = sums
 
 
-def _plain_pack(size, to, panel_step, source, lane_step, k_step, lanes, k, width, vector):
-    for panel, first in enumerate(range(0, lanes, width)):
-        shape = (k, min(width, lanes - first))
-        copy = _matrix(to + size * panel * panel_step, size, shape, (width, 1))
-        copy[...] = _matrix(source + size * first * lane_step, size, shape, (k_step, lane_step))
+def _move_plain(size, to, to_at, source, source_at, lanes):
+    _turn_plain(size, to, to_at, 1, source, source_at, 1, 1, lanes)
+
+
+def _turn_plain(size, to, to_at, to_row, source, source_at, row, rows, columns):
+    lanes = vector_unit().bytes // size
+    shape = (min(rows, lanes), min(columns, lanes))
+    square = _matrix(source + size * source_at, size, shape, (row, 1))
+    _matrix(to + size * to_at, size, shape, (1, to_row))[...] = square
 
 
 # --- how kernels reach them --------------------------------------------------------------------------------------
@@ -257,7 +263,7 @@ class Functions(NamedTuple):
 def functions(dtype: np.dtype[Any]) -> Functions:
     """Compile, or load from the cache, the tile of this dtype and what packs for it."""
     if numba.config.DISABLE_JIT:
-        return Functions(*(functools.partial(f, dtype.itemsize) for f in (_plain_multiply, _plain_pack)))
+        return Functions(*(functools.partial(f, dtype.itemsize) for f in (_multiply, _pack)))  # `like` is the size
     like = types.CPointer(numba.from_dtype(dtype))
     return Functions(native(_multiply, like, *[types.int64] * 15), native(_pack, like, *[types.int64] * 9))
 
@@ -279,4 +285,6 @@ def _call_plain(function: Any, *args: int) -> None:
     function(*args)
 
 
-call = _call_plain if numba.config.DISABLE_JIT else _call
+if numba.config.DISABLE_JIT:
+    _tile, _move, _turn, _call = _tile_plain, _move_plain, _turn_plain, _call_plain
+call = _call
