@@ -1,22 +1,22 @@
-"""Convolution on the register tile, with no copies of patches; equations in reference/conv.py.
+"""Convolution on the register tile, without a matrix of patches; equations in reference/conv.py.
 
-In NHWC the cells of one row of a window, KW C numbers, lie side by side, and the window of the next pixel starts sw C
-numbers later. So a row of windows is a matrix already, whose rows overlap in memory, and the tile can read it:
+In NHWC the cells of one row of a window, KW C numbers, lie side by side, and the next pixel's window starts sw C
+numbers later. So the windows of a row of pixels are a matrix already, whose rows overlap in memory; the tile reads it
+in place. What is the row p, the group g and the k of A[p, g, k] in tile.py:
 
-                     the rows of A are                    their step   the groups are      k runs over
-    forward          pixels ow of a row of y              sw C         kernel rows i       cells (j, c) of a window's row
-    weight gradient  cells (j, c) of a kernel row         1            rows oh of dy       pixels ow of dy's row
-    input gradient   pixels ow of a row of dy             U            kernel rows i       units u
+                      row                           group             k
+    forward           pixel ow of a row of y        kernel row i      cell (j, c) of the window's row i
+    weight gradient   cell (j, c) of a kernel row   row oh of dy      pixel ow of that row
+    input gradient    pixel ow of a row of dy       kernel row i      unit u
 
-Forward and weight gradient read a padded image: one image at a time is copied into the middle of a buffer of zeros,
-small enough to stay in the L2 cache (without padding the image is used where it is). The input gradient needs none: it
-visits only the windows that reach a cell.
+Forward and weight gradient read a padded image: each is copied into a buffer of zeros before its turn, small enough to
+stay in the L2 cache; without padding it is read where it is. The input gradient visits only windows that reach a cell.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -26,9 +26,81 @@ from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspac
 from scratchnet.kernels.tile import call
 from scratchnet.kernels.windows import Pair
 
-BLOCK = 128  # rows of a panel of B that stay in the L1 cache while tiles pass over them
-PARTS = 16  # sums of a weight gradient that are made apart, whatever the number of threads
-PARTS_BYTES = 64 << 20  # fewer, where they would take more memory than this
+PARTS = 16  # sums that a weight gradient is made of, whatever the number of threads ...
+PARTS_BYTES = 64 << 20  # ... unless they would take more memory than this
+PIXELS = 512  # of dy that all cells of the kernel pass over before the next: so many stay in the L2 cache
+COMBINE = 4096  # numbers of a gradient that one task adds up
+
+
+class _Plan(NamedTuple):
+    """The sizes of a convolution, and how it is done."""
+
+    images: int  # N
+    height: int  # H
+    width: int  # W
+    channels: int  # C
+    kernel_rows: int  # KH
+    kernel_columns: int  # KW
+    rows: int  # OH
+    columns: int  # OW
+    units: int  # U
+    step_h: int
+    step_w: int
+    top: int
+    left: int
+    padded_height: int  # of what the windows reach into, or of the image if that needs no padding
+    padded_width: int
+    buffer: int  # numbers in a padded image; 0 if there is no padding
+    tile_rows: int
+    vectors: int
+    vector: int
+    panel: int  # lanes in a panel: all vectors
+    size: int  # bytes of a number
+    slots: int  # threads to run on
+
+
+def _plan(y: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, lanes: int) -> _Plan:
+    """Plan any of the three passes; y stands for dy, too, and the tile writes `lanes` numbers per row."""
+    shapes = tile.shapes(y.dtype)
+    shape = next((s for s in shapes if s.vectors * s.lanes >= lanes), shapes[-1])
+    reach = [(count - 1) * step + cells for count, step, cells in zip(y.shape[1:3], stride, weight.shape[:2])]
+    pad = padding != (0, 0) or reach[0] > x.shape[1] or reach[1] > x.shape[2]
+    padded = (reach[0], reach[1]) if pad else (x.shape[1], x.shape[2])
+    buffer = math.prod(padded) * x.shape[3] + shape.lanes if pad else 0  # `pack` may write a vector too much
+    slots = threads_for_product(y.size * math.prod(weight.shape[:3]))
+    sizes = *x.shape, *weight.shape[:2], *y.shape[1:], *stride, *padding, *padded
+    return _Plan._make((*sizes, buffer, *shape, shape.vectors * shape.lanes, y.itemsize, slots))
+
+
+def _addresses(*arrays: np.ndarray) -> tuple[int, ...]:
+    return tuple(array.ctypes.data for array in arrays)
+
+
+@helper
+def _pad(to, x, n, pack, plan):
+    """Copy image n to the middle of the zeros at `to`; returns the address of the padded image."""
+    line = plan.width * plan.channels
+    image = x + plan.size * n * plan.height * line
+    if plan.buffer == 0:
+        return image
+    rows, columns = min(plan.height, plan.padded_height - plan.top), min(plan.width, plan.padded_width - plan.left)
+    at = to + plan.size * (plan.top * plan.padded_width + plan.left) * plan.channels
+    row_step = plan.padded_width * plan.channels
+    call(pack, at, 0, image, 1, line, columns * plan.channels, max(0, rows), row_step, plan.vector)
+    return to
+
+
+@helper
+def _multiply(multiply, plan, rows, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k):
+    """The equation of the tile for any number of rows: in as few tiles as can be, of about the same height."""
+    tiles = max(1, (rows + plan.tile_rows - 1) // plan.tile_rows)
+    height = max(1, (rows + tiles - 1) // tiles)
+    for p in range(0, rows, height):
+        call(
+            multiply, min(height, rows - p), plan.vectors,
+            c + plan.size * p * c_row, c_row, d + plan.size * p * d_row, d_row,
+            a + plan.size * p * a_row, a_row, a_group, a_k, b, b_row, lanes, groups, k,
+        )  # fmt: skip
 
 
 # --- forward -----------------------------------------------------------------------------------------------------
@@ -37,64 +109,41 @@ PARTS_BYTES = 64 << 20  # fewer, where they would take more memory than this
 def conv2d_forward(
     y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: Pair, padding: Pair
 ) -> None:
-    """y = windows(x) W + b; see reference.conv2d_forward. All arrays are contiguous."""
-    shape, functions = _tile(y.dtype, y.shape[3])
-    slots = threads_for_product(y.size * math.prod(weight.shape[:3]))
-    padded, buffer = _padded(x.shape, weight.shape, y.shape, stride, padding)
-    buffer += shape[2] * (buffer > 0)
-    width = shape[1] * shape[2]
-    space = workspace("conv", slots * buffer - (-y.shape[3] // width) * width * math.prod(weight.shape[:3]), y.dtype)
-    _forward.launch(
-        slots > 1,
-        space,
-        tuple(a.ctypes.data for a in (y, x, weight, bias)),
-        (y.shape, x.shape, weight.shape),
-        (padded, stride, padding),
-        (slots, buffer),
-        functions,
-        shape,
-    )
+    """y = windows(x) W + b; see reference.conv2d_forward."""
+    x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
+    plan = _plan(y, x, weight, stride, padding, lanes=weight.shape[3])
+    panels = -(-plan.units // plan.panel) * plan.panel * math.prod(weight.shape[:3])
+    space = workspace("conv", plan.slots * plan.buffer + panels, y.dtype)
+    _forward.launch(plan.slots > 1, space, plan, tile.functions(y.dtype), _addresses(y, x, weight, bias))
 
 
 @kernel
-def _forward(space, addresses, sizes, geometry, slots_buffer, functions, shape):
-    """y[n, oh, ow, u] = bias[u] + sum_i sum_(j, c) A[ow, i, (j, c)] W[i, (j, c), u].
+def _forward(space, plan, functions, addresses):
+    """y[n, oh, ow, u] = bias[u] + sum_i sum_(j, c) A[ow, i, (j, c)] weight[i, (j, c), u].
 
-    The weights are packed into panels once. Each slot has a run of the lines of y, a line being a row of an image; per
-    image it keeps a block of a panel in the L1 cache and passes it over all its lines.
+    The weights are packed into panels once. A slot takes its share of the rows of y, image by image, and passes each
+    panel over those of one image. Which slot computes a row changes nothing in it.
     """
-    y, x, weight, bias = addresses
-    (images, height, columns, units), image, (kernel_rows, kernel_columns, channels, _) = sizes
-    padded, stride, padding = geometry
-    slots, buffer = slots_buffer
     multiply, pack = functions
-    _, vectors, vector = shape
-    size, width, run = space.itemsize, vectors * vector, kernel_columns * channels
-    panels = space.ctypes.data + size * slots * buffer
-    panel, lines = kernel_rows * run * width, images * height
-    call(pack, panels, panel, weight, 1, units, units, kernel_rows * run, width, vector)
-    group, depth = max(1, BLOCK // max(1, run)), BLOCK if run > BLOCK else max(1, run)
-    for slot in prange(slots):
-        space[slot * buffer : (slot + 1) * buffer] = 0
-        line, last = slot * lines // slots, (slot + 1) * lines // slots
-        while line < last:
-            n = line // height
-            top, bottom = line - n * height, min(height, last - n * height)
-            line = n * height + bottom
-            source = _pad(space.ctypes.data + size * slot * buffer, x, n, image, padded, padding, buffer, size, pack, vector)
-            for j in range(0, units, width):
-                for i in range(0, kernel_rows, group):
-                    for k in range(0, max(run, 1), depth):
-                        b = panels + size * (j // width * panel + (i * run + k) * width)
-                        for oh in range(top, bottom):
-                            c = y + size * ((n * height + oh) * columns * units + j)
-                            d, d_row = (c, units) if i + k else (bias + size * j, 0)
-                            a = source + size * ((oh * stride[0] + i) * padded[1] * channels + k)
-                            _multiply(
-                                multiply, shape, size, columns, c, units, d, d_row,
-                                a, stride[1] * channels, padded[1] * channels, 1,
-                                b, width, min(width, units - j), min(group, kernel_rows - i), min(depth, run - k),
-                            )  # fmt: skip
+    y, x, weight, bias = addresses
+    size, units, lines = plan.size, plan.units, plan.images * plan.rows
+    run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
+    panels, panel = space.ctypes.data + size * plan.slots * plan.buffer, plan.kernel_rows * run * plan.panel
+    call(pack, panels, panel, weight, 1, units, units, plan.kernel_rows * run, plan.panel, plan.vector)
+    for slot in prange(plan.slots):
+        space[slot * plan.buffer : (slot + 1) * plan.buffer] = 0
+        start, stop = slot * lines // plan.slots, (slot + 1) * lines // plan.slots
+        for n in range(start // plan.rows, (stop + plan.rows - 1) // plan.rows):
+            image = _pad(space.ctypes.data + size * slot * plan.buffer, x, n, pack, plan)
+            for u in range(0, units, plan.panel):
+                for oh in range(max(0, start - n * plan.rows), min(plan.rows, stop - n * plan.rows)):
+                    _multiply(
+                        multiply, plan, plan.columns,
+                        y + size * ((n * plan.rows + oh) * plan.columns * units + u), units, bias + size * u, 0,
+                        image + size * oh * plan.step_h * line, plan.step_w * plan.channels, line, 1,
+                        panels + size * (u // plan.panel * panel), plan.panel,
+                        min(plan.panel, units - u), plan.kernel_rows, run,
+                    )  # fmt: skip
 
 
 # --- weight gradient ---------------------------------------------------------------------------------------------
@@ -104,85 +153,76 @@ def conv2d_backward_weight(
     dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: np.ndarray, stride: Pair, padding: Pair
 ) -> None:
     """dW = windows(x)^T dy, db = sum dy; see reference.conv2d_backward_weight."""
-    shape, functions = _tile(dy.dtype, dy.shape[3])
-    slots = threads_for_product(dy.size * math.prod(dweight.shape[:3]))
-    padded, buffer = _padded(x.shape, dweight.shape, dy.shape, stride, padding)
-    buffer += shape[2] * (buffer > 0)
-    width = shape[1] * shape[2]
-    columns = math.prod(dy.shape[1:3])
-    packed = -(-dy.shape[3] // width) * width * columns if dy.shape[3] % width else 0
-    size = dweight.size + dbias.size
-    parts = min(PARTS, len(x), max(1, PARTS_BYTES // (size * dy.itemsize)))
-    space = workspace("conv", slots * (buffer + packed) + parts * size, dy.dtype)
-    one = np.ones(1, dy.dtype)
+    x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), np.ones(1, dy.dtype)
+    plan = _plan(dy, x, dweight, stride, padding, lanes=dy.shape[3])
+    part = dweight.size + dbias.size
+    parts = max(1, min(PARTS, plan.images, PARTS_BYTES // (part * plan.size)))
+    panels = -(-plan.units // plan.panel) if plan.units % plan.panel else 0  # else dy is read where it is
+    packed = panels * plan.panel * plan.rows * plan.columns
+    space = workspace("conv", parts * part + plan.slots * (plan.buffer + packed), dy.dtype)
     _weight_gradient.launch(
-        slots > 1,
+        plan.slots > 1,
         space,
-        dweight.reshape(-1), dbias,
-        tuple(a.ctypes.data for a in (x, dy, one)),
-        (dy.shape, x.shape, dweight.shape),
-        (padded, stride, padding),
-        (slots, buffer, packed, parts),
-        functions,
-        shape,
+        dweight.reshape(-1),
+        dbias,
+        plan,
+        (parts, packed),
+        tile.functions(dy.dtype),
+        _addresses(x, dy, one),
     )
 
 
 @kernel
-def _weight_gradient(space, dweight, dbias, addresses, sizes, geometry, slots_buffer, functions, shape):
-    x, dy, one = addresses
-    (images, height, columns, units), image, (kernel_rows, kernel_columns, channels, _) = sizes
-    padded, stride, padding = geometry
-    slots, buffer, packed, parts = slots_buffer
+def _weight_gradient(space, dweight, dbias, plan, parts_packed, functions, addresses):
+    """dweight[i, (j, c), u] = sum_(n, oh, ow) A[(j, c), oh, ow] dy[n, oh, ow, u], and dbias as for a cell that is 1.
+
+    The images are cut into parts, which have their own sums and are added up in order. In a part, an image is padded
+    and its gradient added to the sums; these, the image and PIXELS of dy stay in the cache meanwhile.
+    """
+    parts, packed = parts_packed
+    part = dweight.size + dbias.size
+    for slot in prange(plan.slots):
+        buffer = parts * part + slot * (plan.buffer + packed)
+        space[buffer : buffer + plan.buffer] = 0
+        for q in range(slot * parts // plan.slots, (slot + 1) * parts // plan.slots):
+            space[q * part : (q + 1) * part] = 0
+            sums = space.ctypes.data + plan.size * q * part
+            for n in range(q * plan.images // parts, (q + 1) * plan.images // parts):
+                _add_image(sums, space.ctypes.data + plan.size * buffer, n, plan, packed, functions, addresses)
+    for block in prange((part + COMBINE - 1) // COMBINE):
+        first, last = block * COMBINE, min(part, (block + 1) * COMBINE)
+        for q in range(1, parts):
+            for j in range(np.uint64(last - first)):
+                space[np.uint64(first) + j] += space[np.uint64(q * part + first) + j]
+    dweight[:] = space[: dweight.size]
+    dbias[:] = space[dweight.size : part]
+
+
+@helper
+def _add_image(sums, buffer, n, plan, packed, functions, addresses):
+    """Add the gradient of image n: weights first, then bias."""
     multiply, pack = functions
-    _, vectors, vector = shape
-    size, width, run = space.itemsize, vectors * vector, kernel_columns * channels
-    weights, pixels = kernel_rows * run * units, height * columns
-    part_size, block = weights + units, max(1, BLOCK // columns)
-    first_part = slots * (buffer + packed)
-    b_panel, b_row = (pixels * width, width) if packed else (width, units)
-    for slot in prange(slots):
-        own = slot * (buffer + packed)
-        space[own : own + buffer] = 0
-        to = space.ctypes.data + size * own
-        for part in range(slot * parts // slots, (slot + 1) * parts // slots):
-            at = first_part + part * part_size
-            space[at : at + part_size] = 0
-            at = space.ctypes.data + size * at
-            for n in range(part * images // parts, (part + 1) * images // parts):
-                source = _pad(to, x, n, image, padded, padding, buffer, size, pack, vector)
-                b_image = dy + size * n * pixels * units
-                if packed:
-                    call(pack, to + size * buffer, b_panel, b_image, 1, units, units, pixels, width, vector)
-                    b_image = to + size * buffer
-                for j in range(0, units, width):
-                    lanes = min(width, units - j)
-                    for oh in range(0, height, block):
-                        rows = min(block, height - oh)
-                        b = b_image + size * (j // width * b_panel + oh * columns * b_row)
-                        for i in range(kernel_rows):
-                            c = at + size * (i * run * units + j)
-                            a = source + size * (oh * stride[0] + i) * padded[1] * channels
-                            _multiply(
-                                multiply, shape, size, run, c, units, c, units,
-                                a, 1, stride[0] * padded[1] * channels, stride[1] * channels,
-                                b, b_row, lanes, rows, columns,
-                            )  # fmt: skip
-                        c = at + size * (weights + j)
-                        call(multiply, 1, vectors, c, 0, c, 0, one, 0, 0, 0, b, b_row, lanes, 1, rows * columns)
-    chunk = 4096
-    for block in prange((part_size + chunk - 1) // chunk):
-        first, last = block * chunk, min(part_size, (block + 1) * chunk)
-        for part in range(1, parts):
-            at = first_part + part * part_size
-            for j in range(first, last):
-                space[first_part + j] += space[at + j]
-    if parts:
-        dweight[:] = space[first_part : first_part + weights]
-        dbias[:] = space[first_part + weights : first_part + part_size]
-    else:
-        dweight[:] = 0
-        dbias[:] = 0
+    x, dy, one = addresses
+    size, units, pixels = plan.size, plan.units, plan.rows * plan.columns
+    run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
+    image, grad = _pad(buffer, x, n, pack, plan), dy + size * n * pixels * units
+    panel, row = plan.panel, units
+    if packed:  # the tile reads whole vectors of dy, and not those behind its end
+        panel, row, source, grad = pixels * plan.panel, plan.panel, grad, buffer + size * plan.buffer
+        call(pack, grad, panel, source, 1, units, units, pixels, plan.panel, plan.vector)
+    block = max(1, PIXELS // max(1, plan.columns))
+    for u in range(0, units, plan.panel):
+        lanes = min(plan.panel, units - u)
+        for oh in range(0, plan.rows, block):
+            count, b = min(block, plan.rows - oh), grad + size * (u // plan.panel * panel + oh * plan.columns * row)
+            for i in range(plan.kernel_rows):
+                c, a = sums + size * (i * run * units + u), image + size * (oh * plan.step_h + i) * line
+                _multiply(
+                    multiply, plan, run, c, units, c, units, a, 1, plan.step_h * line, plan.step_w * plan.channels,
+                    b, row, lanes, count, plan.columns,
+                )  # fmt: skip
+            c = sums + size * (plan.kernel_rows * run * units + u)
+            _multiply(multiply, plan, 1, c, 0, c, 0, one, 0, 0, 0, b, row, lanes, count, plan.columns)
 
 
 # --- input gradient ----------------------------------------------------------------------------------------------
@@ -190,96 +230,52 @@ def _weight_gradient(space, dweight, dbias, addresses, sizes, geometry, slots_bu
 
 def conv2d_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> None:
     """dx = the cells of dy W^T, added where they came from; see reference.conv2d_backward_input."""
-    shape, functions = _tile(dx.dtype, dx.shape[3])
-    slots = threads_for_product(dy.size * math.prod(weight.shape[:3]))
-    width = shape[1] * shape[2]
-    kernel_rows, kernel_columns, channels, units = weight.shape
-    taps = -(-kernel_rows // stride[0]) * stride[0] * kernel_columns
-    space = workspace("conv", -(-channels // width) * width * (taps * units + shape[2]), dx.dtype)
+    dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
+    plan = _plan(dy, dx, weight, stride, padding, lanes=dx.shape[3])
+    kernel_rows = -(-plan.kernel_rows // plan.step_h) * plan.step_h
+    panel = (kernel_rows * plan.kernel_columns * plan.units + plan.vector) * plan.panel  # `pack` may turn a square more
+    space = workspace("conv", -(-plan.channels // plan.panel) * panel, dx.dtype)
     _input_gradient.launch(
-        slots > 1,
-        space,
-        dx.reshape(-1),
-        tuple(a.ctypes.data for a in (dy, weight)),
-        (dx.shape, dy.shape, weight.shape),
-        (stride, padding),
-        functions,
-        shape,
+        plan.slots > 1, space, dx.reshape(-1), plan, panel, tile.functions(dx.dtype), _addresses(dy, weight)
     )
 
 
 @kernel
-def _input_gradient(space, dx, addresses, sizes, geometry, functions, shape):
-    dy, weight = addresses
-    (images, height, columns, channels), (_, dy_height, dy_columns, units), (kernel_rows, kernel_columns, _, _) = sizes
-    (step, step_w), (before, before_w) = geometry
+def _input_gradient(space, dx, plan, panel, functions, addresses):
+    """dx[n, h, w, c] = sum_j sum_i sum_u A[ow, i, u] weight[i, j, c, u] with oh sh + i = h + top, ow sw + j = w + left.
+
+    Kernel rows that reach the same h are sh apart and read rows of dy that follow each other. So the weights are packed
+    as [column j][i % sh][i // sh], and those rows are the groups of one product. A row of dx, which stays in the L1
+    cache, collects the products of all columns j.
+    """
     multiply, pack = functions
-    _, vectors, vector = shape
-    size, width = space.itemsize, vectors * vector
-    phase = (kernel_rows + step - 1) // step
-    panel = (kernel_columns * step * phase * units + vector) * width
-    panels = space.ctypes.data
-    for j in range(kernel_columns):
-        for i0 in range(step):
-            for i in range(i0, kernel_rows, step):
-                tap = (j * step + i0) * phase + i // step
-                source = weight + size * (i * kernel_columns + j) * channels * units
-                call(pack, panels + size * tap * units * width, panel, source, units, 1, channels, units, width, vector)
-    for line in prange(images * height):
-        n, h = line // height, line % height
-        dx[line * columns * channels : (line + 1) * columns * channels] = 0
-        last, i0 = (h + before) // step, (h + before) % step  # last oh, which reads h in its kernel row i0
-        first = max(0, last - dy_height + 1)  # kernel rows i0 + i step, first <= i < end, oh = last - i
-        end = min(last + 1, (kernel_rows - i0 + step - 1) // step)
-        for c0 in range(0, channels, width):
-            for j in range(kernel_columns):
-                ow = max(0, (before_w - j + step_w - 1) // step_w)
-                stop = min(dy_columns, (columns + before_w - j + step_w - 1) // step_w)
-                tap = (j * step + i0) * phase + first
-                c = dx.ctypes.data + size * ((line * columns + ow * step_w + j - before_w) * channels + c0)
-                a = dy + size * ((n * dy_height + last - first) * dy_columns + ow) * units
-                b = panels + size * (c0 // width * panel + tap * units * width)
-                _multiply(
-                    multiply, shape, size, stop - ow, c, step_w * channels, c, step_w * channels,
-                    a, units, -dy_columns * units, 1, b, width, min(width, channels - c0), end - first, units,
+    dy, weight = addresses
+    size, units, row = plan.size, plan.units, plan.width * plan.channels
+    steps = (plan.kernel_rows + plan.step_h - 1) // plan.step_h
+    for j in range(plan.kernel_columns):
+        for phase in range(plan.step_h):
+            for i in range(phase, plan.kernel_rows, plan.step_h):
+                to = ((j * plan.step_h + phase) * steps + i // plan.step_h) * units * plan.panel
+                cell = (i * plan.kernel_columns + j) * plan.channels * units
+                call(
+                    pack, space.ctypes.data + size * to, panel, weight + size * cell, units, 1,
+                    plan.channels, units, plan.panel, plan.vector,
                 )  # fmt: skip
-
-# --- what they share ---------------------------------------------------------------------------------------------
-
-
-def _tile(dtype, lanes):
-    shapes = tile.shapes(dtype)
-    fitting = [s for s in shapes if s.vectors * s.lanes >= lanes] or shapes[-1:]
-    return tuple(fitting[0]), tuple(tile.functions(dtype))
-
-
-def _padded(image, kernel, windows, stride, padding) -> tuple[Pair, int]:
-    """Returns the rows and columns ... and numbers of the buffer, 0 if the image can be used in place."""
-    reach = [(w - 1) * s + k for w, s, k in zip(windows[1:3], stride, kernel[:2])]
-    if padding == (0, 0) and reach[0] <= image[1] and reach[1] <= image[2]:
-        return (image[1], image[2]), 0
-    return (reach[0], reach[1]), reach[0] * reach[1] * image[3]
-
-
-@helper
-def _pad(to, x, n, image, padded, padding, buffer, size, pack, vector):
-    _, height, width, channels = image
-    source = x + size * n * height * width * channels
-    if buffer == 0:
-        return source
-    rows, columns = max(0, min(height, padded[0] - padding[0])), min(width, padded[1] - padding[1])
-    at = to + size * (padding[0] * padded[1] + padding[1]) * channels
-    call(pack, at, 0, source, 1, width * channels, columns * channels, rows, padded[1] * channels, vector)
-    return to
-
-
-@helper
-def _multiply(multiply, shape, size, rows, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k):
-    """The tile's equation for any number of rows: as few tiles as can be, of one height but for the last."""
-    tiles = (rows + shape[0] - 1) // shape[0]
-    height = (rows + tiles - 1) // tiles if tiles else 1
-    for p in range(0, rows, height):
-        call(
-            multiply, min(height, rows - p), shape[1], c + size * p * c_row, c_row, d + size * p * d_row, d_row,
-            a + size * p * a_row, a_row, a_group, a_k, b, b_row, lanes, groups, k,
-        )  # fmt: skip
+    for line in prange(plan.images * plan.height):
+        dx[line * row : (line + 1) * row] = 0
+        n, h = line // plan.height, line % plan.height
+        last, phase = (h + plan.top) // plan.step_h, (h + plan.top) % plan.step_h
+        first = max(0, last - plan.rows + 1)  # i = phase + sh s reads row oh = last - s, for first <= s < stop
+        stop = min(last + 1, (plan.kernel_rows - phase + plan.step_h - 1) // plan.step_h)
+        for c in range(0, plan.channels, plan.panel):
+            for j in range(plan.kernel_columns):
+                ow = max(0, (plan.left - j + plan.step_w - 1) // plan.step_w)  # the first whose cell j is in the image
+                end = min(plan.columns, (plan.width + plan.left - j + plan.step_w - 1) // plan.step_w)
+                to = dx.ctypes.data + size * (line * row + (ow * plan.step_w + j - plan.left) * plan.channels + c)
+                a = dy + size * ((n * plan.rows + last - first) * plan.columns + ow) * units
+                b = ((j * plan.step_h + phase) * steps + first) * units * plan.panel + c // plan.panel * panel
+                _multiply(
+                    multiply, plan, end - ow, to, plan.step_w * plan.channels, to, plan.step_w * plan.channels,
+                    a, units, -plan.columns * units, 1, space.ctypes.data + size * b, plan.panel,
+                    min(plan.panel, plan.channels - c), stop - first, units,
+                )  # fmt: skip
