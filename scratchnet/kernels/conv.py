@@ -28,7 +28,7 @@ from scratchnet.kernels.windows import Pair
 
 PARTS = 16  # sums that a weight gradient is made of, whatever the number of threads ...
 PARTS_BYTES = 64 << 20  # ... unless they would take more memory than this
-PIXELS = 512  # of dy that all cells of the kernel pass over before the next: so many stay in the L2 cache
+PIXELS = 128  # of dy that all cells of the kernel pass over before the next: so many stay in the L1 cache
 COMBINE = 4096  # numbers of a gradient that one task adds up
 
 
