@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import scratchnet
 from scratchnet import Sequential, kernels, reference
 from scratchnet.kernels import conv as fast_conv
+from scratchnet.kernels import jit
 from scratchnet.layers import AvgPool2d, Conv2d, Dense, Flatten, GlobalAvgPool2d, MaxPool2d
 
 BOTH_FLOORS = pytest.mark.parametrize("ops", [reference, kernels], ids=["reference", "kernels"])
@@ -47,8 +55,8 @@ def junk(*shape, dtype=np.float32):
 
 @BOTH_FLOORS
 @MODERATE
-@given(geometry=geometries(), units=st.integers(1, 3), seed=st.integers(0, 99), whole_lines=st.integers(1, 9))
-def test_three_passes_equal_loops_on_integers(ops, geometry, units, seed, whole_lines):
+@given(geometry=geometries(), units=st.integers(1, 3), seed=st.integers(0, 99))
+def test_three_passes_equal_loops_on_integers(ops, geometry, units, seed):
     images, channels, image, size, kernel_size, stride, padding = geometry
     rng = np.random.default_rng(seed)
     x, weight = integers(rng, images, *image, channels), integers(rng, *kernel_size, channels, units)
@@ -56,11 +64,9 @@ def test_three_passes_equal_loops_on_integers(ops, geometry, units, seed, whole_
 
     y = junk(*dy.shape)
     dx, dweight, dbias = junk(*x.shape), junk(*weight.shape), junk(units)
-    with pytest.MonkeyPatch.context() as patch:  # chunks of few lines, whose borders fall inside and between images
-        patch.setattr(fast_conv, "WORKSPACE", whole_lines * size[1] * weight[..., 0].nbytes)
-        ops.conv2d_forward(y, x, weight, bias, stride, padding)
-        ops.conv2d_backward_weight(dweight, dbias, x, dy, stride, padding)
-        ops.conv2d_backward_input(dx, dy, weight, stride, padding)
+    ops.conv2d_forward(y, x, weight, bias, stride, padding)
+    ops.conv2d_backward_weight(dweight, dbias, x, dy, stride, padding)
+    ops.conv2d_backward_input(dx, dy, weight, stride, padding)
 
     np.testing.assert_array_equal(y, oracles.conv2d(x, weight, bias, size, stride, padding))
     for got, want in zip((dx, dweight, dbias), oracles.conv2d_gradients(x, weight, dy, stride, padding)):
@@ -95,12 +101,11 @@ def test_one_by_one_is_a_dense_layer_per_pixel(ops):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_large_convolution_in_several_chunks_agrees_with_the_reference(dtype):
-    """Real sizes, default workspace: the relative error stays at that of sums in another order."""
+def test_a_large_convolution_agrees_with_the_reference(dtype):
+    """Real sizes: the relative error stays at that of sums in another order."""
     rng = np.random.default_rng(0)
     shapes = (24, 16, 16, 32), (5, 5, 32, 16), (16,), (24, 16, 16, 16)
     x, weight, bias, dy = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
-    assert 24 * 16 * 16 * weight[..., 0].nbytes > 3 * fast_conv.WORKSPACE  # several chunks
     results = []
     for ops in (reference, kernels):
         y, dx, dweight, dbias = (np.empty_like(a) for a in (dy, x, weight, bias))
@@ -112,21 +117,6 @@ def test_a_large_convolution_in_several_chunks_agrees_with_the_reference(dtype):
         assert np.abs(got - want).max() <= 32 * np.finfo(dtype).eps * np.abs(want).max()
 
 
-def test_the_copies_write_the_same_bits_on_all_threads():
-    """_gather and _scatter split what they write, so their parallel bodies may be used where no BLAS is beside them."""
-    rng = np.random.default_rng(0)
-    x = integers(rng, 9, 7, 8, 3)
-    results = []
-    for body in ("serial", "parallel"):
-        patches, dx = junk(40, 4, 3, 2, 3), np.zeros_like(x)
-        getattr(fast_conv._gather, body)(patches, x, 5, 7, (1, 2), (1, 0))
-        getattr(fast_conv._scatter, body)(dx, patches, 5, 7, (1, 2), (1, 0))
-        results.append((patches, dx))
-    for serial, parallel in zip(*results):
-        np.testing.assert_array_equal(serial, parallel)
-    assert np.count_nonzero(results[0][1]) > 0.3 * results[0][1].size
-
-
 @BOTH_FLOORS
 def test_a_nan_reaches_exactly_the_windows_that_hold_it(ops):
     x, weight = np.ones((1, 5, 5, 1), np.float32), np.zeros((3, 3, 1, 2), np.float32)
@@ -134,6 +124,120 @@ def test_a_nan_reaches_exactly_the_windows_that_hold_it(ops):
     y = junk(1, 5, 5, 2)
     ops.conv2d_forward(y, x, weight, np.zeros(2, np.float32), (1, 1), (1, 1))
     assert np.isnan(y[0, :2, 3:]).all() and np.isnan(y).sum() == 2 * 2 * 2
+
+
+# --- the register tile under it --------------------------------------------------------------------------------------
+
+
+def three_passes(ops, x, weight, bias, dy, stride, padding, junk=np.empty_like):
+    """(y, dx, dweight, dbias), all fresh."""
+    y, dx, dweight, dbias = (junk(like) for like in (dy, x, weight, bias))
+    ops.conv2d_forward(y, x, weight, bias, stride, padding)
+    ops.conv2d_backward_input(dx, dy, weight, stride, padding)
+    ops.conv2d_backward_weight(dweight, dbias, x, dy, stride, padding)
+    return y, dx, dweight, dbias
+
+
+def among_junk(like):
+    """An array of this shape and dtype, with NaN before and behind it, and inside."""
+    memory = np.full(like.size + 256, np.nan, like.dtype)
+    return memory[128 : like.size + 128].reshape(like.shape)
+
+
+GEOMETRIES = [  # kernel, stride, padding, size of y for an image of (7, 9); padding in front and behind differ
+    ((3, 3), (1, 1), (1, 1), (7, 9)),
+    ((2, 5), (1, 1), (0, 2), (6, 9)),
+    ((4, 2), (1, 1), (3, 0), (9, 8)),
+    ((3, 2), (2, 3), (1, 0), (4, 3)),
+    ((2, 1), (3, 4), (0, 0), (2, 3)),
+    ((1, 1), (1, 1), (0, 0), (7, 9)),
+    ((5, 3), (4, 2), (2, 2), (2, 3)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize(("channels", "units"), [(1, 16), (3, 33), (17, 8), (64, 70), (35, 130)])
+def test_edges_of_tiles_are_exact_and_nothing_else_is_touched(channels, units, geometry, dtype):
+    kernel_size, stride, padding, size = geometry
+    rng = np.random.default_rng(0)
+    shapes = (3, 7, 9, channels), (*kernel_size, channels, units), (units,), (3, *size, units)
+    arrays = [integers(rng, *shape).astype(dtype) for shape in shapes]
+    copies = [among_junk(array) for array in arrays]
+    for copy, array in zip(copies, arrays):
+        copy[...] = array
+    results = three_passes(kernels, *copies, stride, padding, among_junk)
+    for got, want in zip(results, three_passes(reference, *arrays, stride, padding)):
+        np.testing.assert_array_equal(got, want)
+        assert np.isnan(got.base[:128]).all() and np.isnan(got.base[128 + got.size :]).all()
+
+
+def example(images=5):
+    rng = np.random.default_rng(0)
+    shapes = (images, 9, 8, 5), (3, 3, 5, 7), (7,), (images, 9, 8, 7)
+    return [integers(rng, *shape) for shape in shapes]
+
+
+def test_junk_in_the_workspace_reaches_no_result():
+    want = three_passes(kernels, *example(), (1, 1), (1, 1))
+    for pass_ in range(3):
+        jit.workspace("conv", 1, np.dtype(np.float32)).fill(np.nan)
+        np.testing.assert_array_equal(three_passes(kernels, *example(), (1, 1), (1, 1))[pass_], want[pass_])
+
+
+def test_inputs_of_any_steps_are_understood():
+    arrays = example()
+    want = three_passes(kernels, *arrays, (1, 1), (1, 1))
+    turned = [np.asfortranarray(array) for array in arrays]
+    for array in turned:
+        array.flags.writeable = False
+    got = three_passes(kernels, *turned, (1, 1), (1, 1), lambda like: np.empty(like.shape, like.dtype))
+    for g, w in zip(got, want):
+        np.testing.assert_array_equal(g, w)
+
+
+def test_large_weights_are_summed_in_fewer_parts(monkeypatch):
+    arrays = example(images=40)
+    want = three_passes(kernels, *arrays, (1, 1), (1, 1))
+    monkeypatch.setattr(fast_conv, "PARTS_BYTES", 3 * (want[2].nbytes + want[3].nbytes) + 1)
+    for got, w in zip(three_passes(kernels, *arrays, (1, 1), (1, 1)), want):
+        np.testing.assert_array_equal(got, w)
+
+
+BITS = """
+    import hashlib, sys
+    import numpy as np
+    from scratchnet import kernels, threads
+
+    def bits():
+        rng, digest = np.random.default_rng(0), hashlib.sha256()
+        for images, channels, units, step in ((37, 16, 40, 1), (4, 3, 64, 1), (19, 33, 24, 2)):
+            size = (images, 14 // step, 15 // step, units)
+            shapes = (images, 14, 15, channels), (3, 3, channels, units), (units,), size
+            x, weight, bias, dy = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+            y, dx, dweight, dbias = (np.empty_like(array) for array in (dy, x, weight, bias))
+            kernels.conv2d_forward(y, x, weight, bias, (step, step), (1, 1))
+            kernels.conv2d_backward_input(dx, dy, weight, (step, step), (1, 1))
+            kernels.conv2d_backward_weight(dweight, dbias, x, dy, (step, step), (1, 1))
+            for array in (y, dx, dweight, dbias):
+                digest.update(array)
+        return digest.hexdigest()
+
+    results = []
+    for count in map(int, sys.argv[1:]):
+        threads.set_threads(count)
+        results.append(bits())
+    print(*results)
+"""
+
+
+@pytest.mark.jit_only
+def test_any_number_of_threads_writes_the_same_bits():
+    variables = os.environ | {"PYTHONPATH": str(Path(scratchnet.__file__).parents[1]), "NUMBA_NUM_THREADS": "7"}
+    command = [sys.executable, "-c", textwrap.dedent(BITS), "1", "2", "3", "4", "7"]
+    run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert len(run.stdout.split()) == 5 and len(set(run.stdout.split())) == 1
 
 
 # --- the layer -------------------------------------------------------------------------------------------------------

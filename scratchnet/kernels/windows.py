@@ -1,4 +1,4 @@
-"""Windows that slide over an image, for convolution and pooling: which part of one lies in the image."""
+"""Windows that slide over an image: which part of one lies in the image."""
 
 from __future__ import annotations
 
