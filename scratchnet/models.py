@@ -68,7 +68,7 @@ def default_recipe(model: str, kind: str, rows: int) -> Recipe:
     recipe = {
         "logistic": Recipe(lr=3e-3),
         "mlp": Recipe(dropout=0.2),
-        "cnn": Recipe(lr=2e-3, dropout=0.3),
+        "cnn": Recipe(lr=2e-3, dropout=0.1),
     }[model]
     return replace(recipe, epochs=20, batch_size=32) if rows < 10_000 else recipe
 
