@@ -176,20 +176,18 @@ def cache_folder() -> Path | None:
         return None
 
 
-@functools.cache
-def _warned() -> list[str]:
-    return []
+_uncached: list[str] = []  # why kernels could not be cached; only the first reason is told
 
 
 def _warn_uncached(reason: str) -> None:
-    if not _warned():
+    _uncached.append(reason)
+    if len(_uncached) == 1:
         warnings.warn(
             f"scratchnet: compiled kernels stay in memory, because the cache folder can't be used ({reason}); "
             "every start compiles again. Set SCRATCHNET_CACHE to a folder of yours.",
             RuntimeWarning,
             stacklevel=2,
         )
-    _warned().append(reason)
 
 
 class _Locator(_CacheLocator):
