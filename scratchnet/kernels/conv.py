@@ -77,6 +77,14 @@ def _addresses(*arrays: np.ndarray) -> tuple[int, ...]:
 
 
 @helper
+def _clear(array, at, count):
+    """array[at : at + count] = 0. Indices are unsigned: signed ones are tested for wrap-around at every step."""
+    first, zero = np.uint64(at), array.dtype.type(0)
+    for k in range(np.uint64(count)):
+        array[first + k] = zero
+
+
+@helper
 def _pad(to, x, n, pack, plan):
     """Copy image n to the middle of the zeros at `to`; returns the address of the padded image."""
     line = plan.width * plan.channels
@@ -131,7 +139,7 @@ def _forward(space, plan, functions, addresses):
     panels, panel = space.ctypes.data + size * plan.slots * plan.buffer, plan.kernel_rows * run * plan.panel
     call(pack, panels, panel, weight, 1, units, units, plan.kernel_rows * run, plan.panel, plan.vector)
     for slot in prange(plan.slots):
-        space[slot * plan.buffer : (slot + 1) * plan.buffer] = 0
+        _clear(space, slot * plan.buffer, plan.buffer)
         start, stop = slot * lines // plan.slots, (slot + 1) * lines // plan.slots
         for n in range(start // plan.rows, (stop + plan.rows - 1) // plan.rows):
             image = _pad(space.ctypes.data + size * slot * plan.buffer, x, n, pack, plan)
@@ -161,41 +169,35 @@ def conv2d_backward_weight(
     packed = panels * plan.panel * plan.rows * plan.columns
     space = workspace("conv", parts * part + plan.slots * (plan.buffer + packed), dy.dtype)
     _weight_gradient.launch(
-        plan.slots > 1,
-        space,
-        dweight.reshape(-1),
-        dbias,
-        plan,
-        (parts, packed),
-        tile.functions(dy.dtype),
-        _addresses(x, dy, one),
+        plan.slots > 1, space, plan, (parts, part, packed), tile.functions(dy.dtype), _addresses(x, dy, one)
     )
+    dweight[...] = space[: dweight.size].reshape(dweight.shape)
+    dbias[...] = space[dweight.size : part]
 
 
 @kernel
-def _weight_gradient(space, dweight, dbias, plan, parts_packed, functions, addresses):
+def _weight_gradient(space, plan, sizes, functions, addresses):
     """dweight[i, (j, c), u] = sum_(n, oh, ow) A[(j, c), oh, ow] dy[n, oh, ow, u], and dbias as for a cell that is 1.
 
     The images are cut into parts, which have their own sums and are added up in order. In a part, an image is padded
-    and its gradient added to the sums; these, the image and PIXELS of dy stay in the cache meanwhile.
+    and its gradient added to the sums; these, the image and PIXELS of dy stay in the cache meanwhile. The sums stand at
+    the start of the space, dbias behind dweight.
     """
-    parts, packed = parts_packed
-    part = dweight.size + dbias.size
+    parts, part, packed = sizes
     for slot in prange(plan.slots):
         buffer = parts * part + slot * (plan.buffer + packed)
-        space[buffer : buffer + plan.buffer] = 0
+        _clear(space, buffer, plan.buffer)
         for q in range(slot * parts // plan.slots, (slot + 1) * parts // plan.slots):
-            space[q * part : (q + 1) * part] = 0
+            _clear(space, q * part, part)
             sums = space.ctypes.data + plan.size * q * part
             for n in range(q * plan.images // parts, (q + 1) * plan.images // parts):
                 _add_image(sums, space.ctypes.data + plan.size * buffer, n, plan, packed, functions, addresses)
     for block in prange((part + COMBINE - 1) // COMBINE):
-        first, last = block * COMBINE, min(part, (block + 1) * COMBINE)
+        first, last = np.uint64(block * COMBINE), np.uint64(min(part, (block + 1) * COMBINE))
         for q in range(1, parts):
-            for j in range(np.uint64(last - first)):
-                space[np.uint64(first) + j] += space[np.uint64(q * part + first) + j]
-    dweight[:] = space[: dweight.size]
-    dbias[:] = space[dweight.size : part]
+            step = np.uint64(q * part)
+            for j in range(first, last):
+                space[j] += space[step + j]
 
 
 @helper
@@ -262,7 +264,7 @@ def _input_gradient(space, dx, plan, panel, functions, addresses):
                     plan.channels, units, plan.panel, plan.vector,
                 )  # fmt: skip
     for line in prange(plan.images * plan.height):
-        dx[line * row : (line + 1) * row] = 0
+        _clear(dx, line * row, row)
         n, h = line // plan.height, line % plan.height
         last, phase = (h + plan.top) // plan.step_h, (h + plan.top) % plan.step_h
         first = max(0, last - plan.rows + 1)  # i = phase + sh s reads row oh = last - s, for first <= s < stop
