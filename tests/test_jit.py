@@ -116,6 +116,23 @@ def test_without_a_home_it_works():
     assert run.stdout == "[0.0, 0.0, 2.0] 0\n"
 
 
+def test_a_cache_that_fails_later_is_a_miss_and_told_once(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("no space left")
+
+    def function(x):
+        return x
+
+    kept = jit._Cache(function, tmp_path, "serial")
+    monkeypatch.setattr(jit, "_uncached", [])
+    for method in ("load_overload", "save_overload", "flush"):
+        monkeypatch.setattr(jit.FunctionCache, method, fail)
+    with pytest.warns(RuntimeWarning, match=r"no space left.*Set SCRATCHNET_CACHE") as told:
+        kept.save_overload(None, None)
+        assert kept.load_overload(None, None) is None
+    assert len(told) == 1
+
+
 def test_floats_take_the_dtype_of_the_arrays():
     y, x = np.empty(4, np.float32), np.full(4, -1, np.float32)
     kernels.leaky_relu_forward(y, x, 0.1)
