@@ -16,6 +16,7 @@ from typing import Any
 
 from scratchnet import threads
 from scratchnet.data import Dataset, check_name, load
+from scratchnet.kernels.jit import cache_is_cold
 from scratchnet.models import MODELS, Recipe, default_recipe
 from scratchnet.optimizers import OPTIMIZERS
 from scratchnet.runs import OPS, Run, RunConfig, vocabulary_hash
@@ -59,6 +60,8 @@ def command_train(parsed: argparse.Namespace) -> int:
     say(_describe(run.dataset), run.net.summary(run.config.batch_size), _settings(run.config), sep="\n\n")
     if run.progress.epoch or run.progress.batch:
         say(f"going on after {_where(run)}")
+    if run.config.ops == "kernels" and cache_is_cold():
+        say("kernels are compiled at their first use: some 15 s, once")
     began = time.perf_counter()
     bar = sys.stderr.isatty() and not parsed.quiet  # elsewhere, in a log say, a line for each epoch
 

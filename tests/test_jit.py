@@ -73,6 +73,18 @@ def test_second_start_loads_from_a_private_cache(tmp_path):
     assert folder.stat().st_mode & 0o077 == 0
 
 
+def test_a_cold_cache_is_known_for_one(tmp_path):
+    code = """
+        import numpy as np
+        from scratchnet import kernels
+        from scratchnet.kernels import jit
+        before = jit.cache_is_cold()
+        kernels.relu_forward(np.empty(3), np.ones(3))
+        print(before, jit.cache_is_cold())
+    """
+    assert python(code, SCRATCHNET_CACHE=str(tmp_path)).stdout == "True False\n"
+
+
 def test_another_numba_flag_means_another_folder(tmp_path):
     use(tmp_path)
     use(tmp_path, NUMBA_BOUNDSCHECK="1")

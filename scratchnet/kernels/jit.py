@@ -176,6 +176,12 @@ def cache_folder() -> Path | None:
         return None
 
 
+def cache_is_cold() -> bool:
+    """True where nothing compiled is kept yet, so that the first use of each kernel will take its time."""
+    folder = cache_folder()
+    return folder is None or next(folder.glob("*.nbi"), None) is None
+
+
 _uncached: list[str] = []  # why kernels could not be cached; only the first reason is told
 
 
