@@ -19,7 +19,7 @@ from scratchnet.data import Dataset, check_name, load
 from scratchnet.kernels.jit import cache_is_cold
 from scratchnet.models import MODELS, Recipe, default_recipe
 from scratchnet.optimizers import OPTIMIZERS
-from scratchnet.runs import OPS, Run, RunConfig, vocabulary_hash
+from scratchnet.runs import OPS, Run, RunConfig, own_settings, vocabulary_hash
 from scratchnet.schedules import SCHEDULES
 
 RECIPE = (
@@ -31,6 +31,7 @@ RECIPE = (
     "dropout",
     "weight_decay",
 )  # a model has defaults for these
+HIDDEN = ("data", "model", "vocabulary", "fingerprint")  # settings that are shown elsewhere, or to nobody
 FIXED = {"data": "digits", "model": "cnn", "seed": 0, "dtype": "float32", "ops": "kernels", "validation": 0.0}
 
 
@@ -147,7 +148,10 @@ def _start(parsed: argparse.Namespace) -> Run:
     _usage(check_name, chosen["data"])
     dataset = load(chosen["data"], parsed.data_dir)
     recipe = asdict(default_recipe(chosen["model"], dataset.kind, len(dataset.train)))
-    config = _usage(RunConfig, **(recipe | chosen), vocabulary=vocabulary_hash(dataset))
+    if chosen.get("optimizer", recipe["optimizer"]) != recipe["optimizer"]:
+        recipe |= own_settings(chosen["optimizer"])  # the recipe's rate was found with another method
+    named = {"vocabulary": vocabulary_hash(dataset), "fingerprint": dataset.fingerprint}
+    config = _usage(RunConfig, **(recipe | chosen | named))
     folder = parsed.out or Path("runs") / f"{dataset.name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         return _usage(Run.start, folder, config, dataset)
@@ -161,7 +165,13 @@ def _resume(parsed: argparse.Namespace) -> Run:
     if asked:
         flags = ", ".join("--" + name.replace("_", "-") for name in asked)
         raise UsageError(f"--resume goes on with the settings of the run; leave out {flags}")
-    return Run.open(parsed.resume, data_dir=parsed.data_dir)
+    run = Run.open(parsed.resume, data_dir=parsed.data_dir)
+    if not run.same_data:
+        raise ValueError(
+            f"--resume: the rows of {run.config.data}, or their order, are not those the run began with; "
+            "name the same copy of the data with --data-dir"
+        )
+    return run
 
 
 def _usage(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
@@ -191,7 +201,7 @@ def _describe(dataset: Dataset) -> str:
 
 def _settings(config: RunConfig) -> str:
     """The settings in one line, as the flags that would ask for them."""
-    shown = {k: v for k, v in asdict(config).items() if k not in ("data", "model", "vocabulary") and v != 0.0}
+    shown = {k: v for k, v in asdict(config).items() if k not in HIDDEN and v != 0.0}
     return "settings: " + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in shown.items())
 
 
@@ -244,12 +254,17 @@ def _add_train_arguments(sub: argparse.ArgumentParser) -> None:
     )
     flag("--model", metavar="NAME", help=f"{' | '.join(MODELS)} (default: cnn)")
     flag("--optimizer", metavar="NAME", help=f"{' | '.join(OPTIMIZERS)} (default: adam)")
-    flag("--lr", type=float, metavar="X", help="learning rate, > 0; a schedule starts from it")
+    flag(
+        "--lr",
+        type=float,
+        metavar="X",
+        help="learning rate > 0 (default: the model's for adam, else the optimizer's own)",
+    )
     flag("--schedule", metavar="NAME", help=f"{' | '.join(SCHEDULES)}")
     flag("--epochs", type=int, metavar="N", help="passes over the training data")
     flag("--batch-size", type=int, metavar="N", help="examples per step")
     flag("--dropout", type=float, metavar="P", help="probability of dropping, 0 <= P < 1")
-    flag("--weight-decay", type=float, metavar="X", help="as the optimizer of that name in PyTorch takes it")
+    flag("--weight-decay", type=float, metavar="X", help="as PyTorch's optimizer of that name takes it")
     flag("--validation", type=float, metavar="SHARE", help="hold out a share of the training data and measure on it")
     flag("--seed", type=int, metavar="N", help="of weights, data order and dropout (default: 0)")
     flag("--threads", type=int, metavar="N", help="threads to compute with (default: all cores)")

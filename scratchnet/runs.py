@@ -9,6 +9,7 @@ curves.png              loss and accuracy, where matplotlib is installed
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -46,6 +47,7 @@ class RunConfig:
     ops: str
     validation: float
     vocabulary: str | None = None  # SHA-256 of a text model's words: its inputs mean nothing under others
+    fingerprint: str | None = None  # of the data, the order of its rows included
 
     def __post_init__(self) -> None:
         check_choice("--model", self.model, MODELS)
@@ -58,6 +60,12 @@ class RunConfig:
         check_number("--weight-decay", self.weight_decay, low=0)
         check_integer("--seed", self.seed, minimum=0)
         check_number("--validation", self.validation, low=0, high=1)
+
+
+def own_settings(optimizer: str) -> dict[str, float]:
+    """The learning rate and weight decay that an optimizer of this name takes by itself, as PyTorch's does."""
+    arguments = inspect.signature(OPTIMIZERS[optimizer]).parameters
+    return {name: arguments[name].default for name in ("lr", "weight_decay")}
 
 
 def vocabulary_hash(dataset: Dataset) -> str | None:
@@ -118,7 +126,13 @@ class Run:
         return run
 
     @property
+    def same_data(self) -> bool:
+        """Whether the data is, row by row, what the run began with: else it can be evaluated, not gone on with."""
+        return self.dataset.fingerprint == self.config.fingerprint
+
+    @property
     def finished(self) -> bool:
+        """Whether the last epoch has been trained."""
         return self.progress.epoch >= self.config.epochs
 
     def train(

@@ -99,6 +99,31 @@ def test_every_option_trains(here, capsys, options):
     assert ("validation_loss" in Path("run/history.csv").read_text()) == ("--validation" in options)
 
 
+@pytest.mark.parametrize(("name", "lr", "decay"), [("adam", 1e-3, 0.0), ("adamw", 1e-3, 0.01), ("adadelta", 1.0, 0.0)])
+def test_another_optimizer_starts_from_its_own_settings(here, name, lr, decay):
+    assert main(["train", "--quiet", "--model", "logistic", "--epochs", "1", "--optimizer", name, "--out", "run"]) == 0
+    config = json.loads(Path("run/config.json").read_text())
+    assert config["weight_decay"] == decay
+    assert config["lr"] == (3e-3 if name == "adam" else lr)
+
+
+def test_a_run_is_not_gone_on_with_on_other_rows(here, capsys, monkeypatch):
+    from scratchnet import runs
+
+    main([*QUICK, "--quiet", "--out", "run"])
+    real = runs.load
+
+    def reordered(*args):
+        dataset = real(*args)
+        object.__setattr__(dataset, "fingerprint", "another")
+        return dataset
+
+    monkeypatch.setattr(runs, "load", reordered)
+    assert main(["train", "--resume", "run"]) == 1
+    assert "are not those the run began with" in capsys.readouterr().err
+    assert main(["evaluate", "run"]) == 0
+
+
 USAGE = [
     (["--lr", "0"], r"--lr: expected a finite number in \(0, inf\), got 0"),
     (["--lr", "nan"], "--lr: expected a finite number"),
