@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ArithmeticError, MemoryError, OSError, TypeError, ValueError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
-        return _fail("stopped at once; the last saved checkpoint is unharmed", 130)
+        return _fail("stopped at once", 130)
 
 
 def command_train(parsed: argparse.Namespace) -> int:
@@ -62,7 +62,7 @@ def command_train(parsed: argparse.Namespace) -> int:
     if run.progress.epoch or run.progress.batch:
         say(f"going on after {_where(run)}")
     if run.config.ops == "kernels" and cache_is_cold():
-        say("kernels are compiled at their first use: some 15 s, once")
+        say("kernels are compiled at their first use, once: the first epoch takes longer")
     began = time.perf_counter()
     bar = sys.stderr.isatty() and not parsed.quiet  # elsewhere, in a log say, a line for each epoch
 

@@ -1,4 +1,4 @@
-"""The only validators. Kernels have no bounds checks, so what is not checked here can end the process.
+"""The validators. Kernels have no bounds checks, so what is not checked before one can end the process.
 
 Every message has three parts: what was expected, what came, what to do. A wrong type (dtype included) is a TypeError, a
 wrong shape or value a ValueError.
@@ -10,6 +10,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import scipy.sparse
 
 Shape = tuple[int, ...]
 FLOATS = ("float32", "float64")
+INDICES = ("int32", "int64")
 
 
 def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
@@ -36,7 +38,7 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
         TypeError: not an array, or of another dtype.
         ValueError: of another shape.
     """
-    if type(array) is not np.ndarray and not (isinstance(array, np.memmap)):
+    if not is_plain_array(array):
         raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}; convert it with np.asarray")
     if dtype is None:
         if array.dtype.name not in FLOATS:
@@ -51,6 +53,25 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
     if type(array) is np.ndarray and array.flags.carray and array.dtype.isnative:
         return array
     return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=("C", "A", "W", "E"))
+
+
+def is_plain_array(array: Any) -> bool:
+    """Whether it is an array whose elements are what they seem: no masked array, matrix or other subclass."""
+    return type(array) in (np.ndarray, np.memmap)
+
+
+def check_ops(name: str, ops: Any) -> ModuleType:
+    """Return the floor to run on, a module."""
+    if not isinstance(ops, ModuleType) or not hasattr(ops, "dense_forward"):
+        raise TypeError(f"{name}: expected the module scratchnet.kernels or scratchnet.reference, got {ops!r}")
+    return ops
+
+
+def check_callable(name: str, function: Any, example: str) -> Any:
+    """Return what can be called."""
+    if not callable(function):
+        raise TypeError(f"{name}: expected a function such as {example}, got {function!r}")
+    return function
 
 
 def check_in_place(name: str, array: Any, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
@@ -93,7 +114,12 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
     if matrix.shape[1] != features or matrix.shape[0] == 0:
         raise ValueError(f"{name}: expected shape (N, {features}) with N >= 1, got {show_shape(matrix.shape)}")
     indptr, indices = matrix.indptr, matrix.indices
-    if len(indptr) != matrix.shape[0] + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+    for part, values in (("indptr", indptr), ("indices", indices), ("data", matrix.data)):
+        if not is_plain_array(values) or values.ndim != 1 or (part != "data" and values.dtype.name not in INDICES):
+            raise TypeError(
+                f"{name}: expected {part} as a 1-D array (of int32 or int64, for indices), got {values!r:.60}"
+            )
+    if len(indptr) != matrix.shape[0] + 1 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
         raise ValueError(f"{name}: expected indptr to rise from 0 over {matrix.shape[0]} rows; the matrix is damaged")
     if indptr[-1] != len(indices) or len(indices) != len(matrix.data):
         raise ValueError(
@@ -109,7 +135,7 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
 
 def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray:
     """Return `labels` as (count,) int64, each in [0, classes); a bad one is named by index and value."""
-    if not isinstance(labels, np.ndarray):
+    if not is_plain_array(labels):
         raise TypeError(f"{name}: expected a NumPy array of integers, got {type(labels).__name__}")
     if labels.dtype.kind not in "iu":
         raise TypeError(
@@ -123,7 +149,7 @@ def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray
             f"{name}: expected labels from 0 to {classes - 1} ({classes} classes), "
             f"got {labels[bad[0]]} at index {bad[0]} ({bad.size} bad in all)"
         )
-    return np.ascontiguousarray(labels, dtype=np.int64)
+    return np.require(labels, dtype=np.int64, requirements=("C", "A", "W", "E"))
 
 
 def check_finite(name: str, array: np.ndarray) -> None:

@@ -89,7 +89,10 @@ def save_checkpoint(
         "config": config or {},
         "versions": {"numpy": np.__version__, "python": platform.python_version()},
     }
-    text = json.dumps(manifest, sort_keys=True)
+    try:
+        text = json.dumps(manifest, sort_keys=True)
+    except TypeError as error:
+        raise TypeError(f"save_checkpoint: progress, config: expected only what JSON can hold; {error}") from None
     data = safetensors.numpy.save(
         arrays, metadata={"scratchnet": text, "scratchnet_sha256": hashlib.sha256(text.encode()).hexdigest()}
     )

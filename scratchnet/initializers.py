@@ -22,6 +22,8 @@ Initializer = Callable[[np.ndarray, np.random.Generator], None]
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """(fan_in, fan_out) of a dense weight (D, U) or a convolution weight (KH, KW, C, U)."""
+    if len(shape) < 2:
+        raise ValueError(f"fans: expected the shape of a weight, (D, U) or (KH, KW, C, U), got {shape}")
     taps = math.prod(shape[:-2])
     return taps * shape[-2], taps * shape[-1]
 

@@ -27,6 +27,7 @@ from scratchnet.arrays import (
     check_interval,
     check_labels,
     check_number,
+    check_ops,
     check_same_shape,
     show_shape,
 )
@@ -57,6 +58,7 @@ def softmax_cross_entropy(
         TypeError, ValueError: an argument has another dtype, shape or range.
     """
     name = "softmax_cross_entropy"
+    check_ops(f"{name}: ops", ops)
     logits = _check_predictions(f"{name}: logits", logits, rank=2)
     labels = check_labels(f"{name}: labels", labels, *logits.shape)
     losses, dlogits = np.empty(len(logits)), np.empty_like(logits)  # (N,), (N, K)
@@ -89,6 +91,7 @@ def binary_cross_entropy(
         TypeError, ValueError: an argument has another dtype, shape or range.
     """
     name = "binary_cross_entropy"
+    check_ops(f"{name}: ops", ops)
     logits = _check_predictions(f"{name}: logits", logits)
     targets = _check_like(f"{name}: targets", targets, "logits", logits)
     check_interval(f"{name}: targets", targets, 0, 1)
@@ -117,6 +120,7 @@ def mse(
     Raises:
         TypeError, ValueError: an argument has another dtype, shape or range.
     """
+    check_ops("mse: ops", ops)
     predictions = _check_predictions("mse: predictions", predictions)
     targets = _check_like("mse: targets", targets, "predictions", predictions)
     check_finite("mse: targets", targets)
@@ -145,6 +149,7 @@ def gaussian_kl(
     Raises:
         TypeError, ValueError: an argument has another dtype, shape or range.
     """
+    check_ops("gaussian_kl: ops", ops)
     mean = _check_predictions("gaussian_kl: mean", mean)
     log_variance = _check_like("gaussian_kl: log_variance", log_variance, "mean", mean)
     rows, size = len(mean), math.prod(mean.shape[1:])
@@ -180,9 +185,6 @@ def l2_penalty(weight: np.ndarray, coefficient: float) -> tuple[float, np.ndarra
         return coefficient / 2 * float(np.square(weight, dtype=np.float64).sum()), weight.dtype.type(
             coefficient
         ) * weight
-
-
-LOSSES = {"softmax_cross_entropy": softmax_cross_entropy, "binary_cross_entropy": binary_cross_entropy, "mse": mse}
 
 
 def _elementwise(
@@ -226,6 +228,10 @@ def _row_weight(name: str, sample_weight: np.ndarray | None, reduction: str, row
         weight = check_array(f"{name}: sample_weight", sample_weight, shape=(rows,)).astype(np.float64)
         check_finite(f"{name}: sample_weight", weight)
         check_interval(f"{name}: sample_weight", weight, 0, math.inf)
+        with np.errstate(over="ignore"):
+            total = weight.sum()
+        if not np.isfinite(total):
+            raise ValueError(f"{name}: sample_weight: expected a finite sum, got {total}; scale the weights down")
         if not weight.any():
             raise ValueError(f"{name}: sample_weight: expected at least one weight above 0, got {rows} zeros")
     if reduction == "sum":

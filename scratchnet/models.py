@@ -30,12 +30,14 @@ def mlp(input_shape: Shape, classes: int, dropout: float) -> list[Layer]:
 def cnn(input_shape: Shape, classes: int, dropout: float) -> list[Layer]:
     """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max-pooling, 32, 64, 128 channels, then two dense layers.
 
-    A block halves the image; there are as many as it takes to bring the longer side down to 4 pixels, three at most.
+    A block halves the image; there are as many as it takes to bring the shorter side down to 4 pixels, three at most.
     """
     if len(input_shape) != 3:
         raise ValueError(
             f"model cnn: expected images (H, W, C), got examples of shape {input_shape}; use mlp or logistic"
         )
+    if min(input_shape[:2]) < 5:
+        raise ValueError(f"model cnn: expected images of at least 5 x 5, got {input_shape}; use mlp or logistic")
     layers: list[Layer] = []
     side, channels = min(input_shape[:2]), 32
     while side > 4 and channels <= 128:

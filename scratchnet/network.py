@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 
 from scratchnet import kernels
-from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, show_shape
+from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, check_ops, show_shape
 from scratchnet.layers.base import Layer
 
 
@@ -43,11 +43,18 @@ class Sequential:
         dtype: str = "float32",
         ops: ModuleType = kernels,
     ) -> None:
+        if not isinstance(layers, (list, tuple)):
+            raise TypeError(
+                f"Sequential: layers: expected a list of layer objects, got {layers!r}; write Sequential([...])"
+            )
+        if not isinstance(input_shape, (list, tuple)):
+            raise TypeError(f"Sequential: input_shape: expected a tuple such as (784,), got {input_shape!r}")
         self.layers = tuple(layers)
         self.input_shape = tuple(check_integer("Sequential: input_shape", size, minimum=1) for size in input_shape)
         self.seed = check_integer("Sequential: seed", seed, minimum=0)
-        self.dtype = np.dtype(check_choice("Sequential: dtype", np.dtype(dtype).name, FLOATS))
-        self.ops = ops
+        name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", getattr(dtype, "name", dtype))
+        self.dtype = np.dtype(check_choice("Sequential: dtype", name, FLOATS))
+        self.ops = check_ops("Sequential: ops", ops)
         self._check_layers()
         self.output_shape = self._build()
         self._allocate()
@@ -64,8 +71,8 @@ class Sequential:
             train: keep what backward needs; dropout and batch norm behave as in training.
 
         Returns:
-            (N, *output_shape). With `train` it is the net's own buffer, overwritten by the next forward; without, it is
-            yours to keep.
+            (N, *output_shape). With `train` it is the net's own buffer, overwritten by the next forward and not to be
+            written to; without, it is yours to keep.
         """
         for layer in self.layers:
             x = layer.forward(x, train)
@@ -87,7 +94,7 @@ class Sequential:
         gradient: np.ndarray | None = dy
         for i in range(len(self.layers) - 1, -1, -1):
             wanted = input_gradient or i > self._first_trained
-            gradient = self.layers[i].backward(gradient, wanted)  # type: ignore[arg-type]
+            gradient = self.layers[i].backward(gradient, wanted)
             if not wanted:
                 break
         return gradient
@@ -95,6 +102,8 @@ class Sequential:
     def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Compute the outputs of any number of examples, `batch_size` at a time. Returns a new (N, *output_shape)."""
         check_integer("predict: batch_size", batch_size, minimum=1)
+        if not hasattr(x, "shape"):
+            raise TypeError(f"predict: x: expected a NumPy array or a CSR batch, got {type(x).__name__}")
         rows = range(0, max(1, x.shape[0]), batch_size)
         return np.concatenate([self.forward(x[i : i + batch_size]) for i in rows])
 

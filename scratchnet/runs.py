@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scratchnet import kernels, reference
-from scratchnet.arrays import check_choice, check_integer, check_number
-from scratchnet.checkpoint import load_checkpoint, restore, save_checkpoint
+from scratchnet.arrays import FLOATS, check_choice, check_integer, check_number
+from scratchnet.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 from scratchnet.data import Dataset, count_batches, hold_out, load
+from scratchnet.data.batches import LARGEST_SEED
 from scratchnet.models import MODELS
 from scratchnet.network import Sequential
 from scratchnet.optimizers import OPTIMIZERS
-from scratchnet.schedules import make_schedule
+from scratchnet.schedules import SCHEDULES, make_schedule
 from scratchnet.training import Progress, evaluate, train
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -56,9 +57,12 @@ class RunConfig:
         check_number("--lr", self.lr, low=0, include_low=False)
         check_integer("--epochs", self.epochs, minimum=1)
         check_integer("--batch-size", self.batch_size, minimum=1)
+        check_choice("--schedule", self.schedule, SCHEDULES)
+        check_choice("--dtype", self.dtype, FLOATS)
         check_number("--dropout", self.dropout, low=0, high=1)
         check_number("--weight-decay", self.weight_decay, low=0)
-        check_integer("--seed", self.seed, minimum=0)
+        if check_integer("--seed", self.seed, minimum=0) > LARGEST_SEED:
+            raise ValueError(f"--seed: expected an integer below 2**64, got {self.seed}")
         check_number("--validation", self.validation, low=0, high=1)
 
 
@@ -113,13 +117,19 @@ class Run:
             )
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+        run.save()  # from here on it can be resumed, whatever happens
         return run
 
     @classmethod
     def open(cls, folder: str | Path, data: str | None = None, data_dir: str | None = None) -> Run:
         """Bring back a saved run as it was, on its own data or on other `data` of the same shape."""
         checkpoint = load_checkpoint(Path(folder) / CHECKPOINT)
-        config = RunConfig(**checkpoint.config)
+        try:
+            config = RunConfig(**checkpoint.config)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                checkpoint.path, f"not saved by `scratchnet train` of this version ({error})"
+            ) from error
         run = cls(folder, config, load(data or config.data, data_dir))
         restore(checkpoint, run.net, run.optimizer)
         run.progress = Progress.from_json(checkpoint.progress)

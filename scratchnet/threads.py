@@ -58,7 +58,7 @@ def get_threads() -> int:
 
 
 def set_threads(count: int) -> None:
-    """Use `count` threads in kernels and in NumPy's BLAS, in this process.
+    """Use `count` threads in the kernels that the calling Python thread launches, and in NumPy's BLAS.
 
     Args:
         count: 1 <= count <= available_threads().

@@ -130,21 +130,25 @@ def train(
         check_number("train: clip_norm", clip_norm, low=0, include_low=False)
     progress = progress or Progress()
     while progress.epoch < epochs:
-        with _bar(progress, epochs, y.shape[0], show) as bar:
+        lr, began = optimizer.current_lr(), time.perf_counter()
+        with _bar(progress, epochs, x, show) as bar:
             for xb, yb in batches(x, y, batch_size, seed, progress.epoch, start=progress.batch, dtype=net.dtype.name):
-                began, lr = time.perf_counter(), optimizer.current_lr()
+                lr = optimizer.current_lr()
                 with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as divergence
                     value, correct = _step(net, optimizer, xb, yb, loss, clip_norm, progress)
                 progress.batch += 1
                 progress.loss_sum += value * len(yb)
                 progress.correct += correct
                 progress.seen += len(yb)
-                progress.seconds += time.perf_counter() - began
+                progress.seconds, began = progress.seconds + time.perf_counter() - began, time.perf_counter()
                 bar.update(len(yb))
                 bar.set_postfix_str(f"loss {progress.loss:.4f}, accuracy {progress.accuracy:.4f}", refresh=False)
-                if should_stop() and progress.batch < count_batches(y.shape[0], batch_size):
+                if should_stop() and progress.batch < count_batches(len(y), batch_size):
                     return progress
-        progress.history.rows.append(_row(net, progress, lr, loss, validation))
+            row = _row(net, progress, lr, loss, validation)
+            if validation is not None:
+                bar.set_postfix_str(f"{bar.postfix}, validation accuracy {row['validation_accuracy']:.4f}")
+        progress.history.rows.append(row)
         progress.next_epoch()
         after_epoch(progress)
         if should_stop():
@@ -213,12 +217,12 @@ def _row(
     return row | {"lr": lr, "seconds": round(progress.seconds, 3)}
 
 
-def _bar(progress: Progress, epochs: int, rows: int, show: bool) -> tqdm:
+def _bar(progress: Progress, epochs: int, x: Any, show: bool) -> tqdm:
     return tqdm(
         desc=f"epoch {progress.epoch + 1}/{epochs}",
-        total=rows,
+        total=x.shape[0],
         initial=progress.seen,
-        unit=" images",
+        unit=" images" if x.dtype == np.uint8 else " rows",
         unit_scale=True,
         disable=not show,
         dynamic_ncols=True,

@@ -79,6 +79,7 @@ def test_labels_of_any_integer_type(dtype):
 
 
 BAD_LABELS = [
+    (np.ma.masked_array([0, 99], mask=[0, 1]), TypeError, "got MaskedArray"),
     ([0, 1], TypeError, "expected a NumPy array of integers, got list"),
     (np.array([0.0, 1.0]), TypeError, r"expected integer labels, got dtype float64; .*astype\(np\.int64\)"),
     (np.array([True, False]), TypeError, "got dtype bool"),
@@ -118,6 +119,10 @@ BAD_CSR = [
     (damaged(indptr=np.array([0, 1, 2])), ValueError, "indptr to rise from 0 over 3 rows"),
     (damaged(indptr=np.array([0, 1, 2, 9])), ValueError, "expected 9 indices and values.* got 3 and 3"),
     (damaged(data=np.ones(2, np.float32)), ValueError, "got 3 and 2"),
+    (damaged(indptr=np.array([0, 100000, 3, 3], np.uint32)), TypeError, "expected indptr as a 1-D array"),
+    (damaged(indices=np.array([0.0, 1.0, 2.0])), TypeError, "expected indices as a 1-D array"),
+    (damaged(data=np.ones((3, 1), np.float32)), TypeError, "expected data as a 1-D array"),
+    (damaged(indices=[0, 1, 2]), TypeError, "expected indices as a 1-D array"),
     (damaged(indices=np.array([0, 1, 3])), ValueError, "column indices from 0 to 2, got 0 to 3"),
     (damaged(indices=np.array([0, -1, 2])), ValueError, "got -1 to 2"),
 ]

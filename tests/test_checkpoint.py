@@ -86,6 +86,11 @@ def test_a_failed_save_is_loud_and_harmless(tmp_path, monkeypatch, failing, code
     assert load_checkpoint(path).progress == {"epoch": 1}
 
 
+def test_what_json_can_not_hold_is_a_clear_error(tmp_path):
+    with pytest.raises(TypeError, match="expected only what JSON can hold"):
+        save_checkpoint(tmp_path / "c.safetensors", make()[0], progress={"a": np.float32(1)})
+
+
 def test_a_missing_folder_is_a_clear_error(tmp_path):
     net, _ = make()
     with pytest.raises(CheckpointError, match="could not be saved"):

@@ -132,6 +132,7 @@ USAGE = [
     (["--dropout", "1"], r"--dropout: expected a finite number in \[0, 1\), got 1"),
     (["--weight-decay", "-1"], "--weight-decay: expected"),
     (["--seed", "-1"], "--seed: expected an integer >= 0"),
+    (["--seed", str(2**64)], r"--seed: expected an integer below 2\*\*64"),
     (["--validation", "1"], "--validation: expected"),
     (["--model", "cmn"], "--model: expected one of cnn, logistic, mlp, got 'cmn'; did you mean 'cnn'?"),
     (["--optimizer", "adm"], "did you mean 'adam'?"),
@@ -187,6 +188,23 @@ def test_divergence_exits_1_and_keeps_the_last_checkpoint(here, capsys):
     assert "training diverged in epoch 1, batch" in capsys.readouterr().err
 
 
+def test_a_run_that_fails_at_once_can_be_resumed(here, capsys):
+    assert main([*QUICK, "--quiet", "--out", "run", "--optimizer", "sgd", "--lr", "1e30"]) == 1
+    assert load_checkpoint("run/checkpoint.safetensors").progress["epoch"] == 0
+    assert main(["evaluate", "run"]) == 0
+    assert "for 0 of 2 epochs" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_ones_own_is_no_run(here, capsys):
+    from scratchnet import Sequential, save_checkpoint
+    from scratchnet.layers import Dense
+
+    Path("run").mkdir()
+    save_checkpoint("run/checkpoint.safetensors", Sequential([Dense(2)], (3,)))
+    assert main(["evaluate", "run"]) == 1
+    assert "not saved by `scratchnet train`" in capsys.readouterr().err
+
+
 def test_resuming_a_finished_run_trains_nothing(here, capsys):
     main([*QUICK, "--quiet", "--out", "run"])
     first = capsys.readouterr().out
@@ -200,7 +218,8 @@ def test_ctrl_c_saves_and_resume_continues_bit_for_bit(here, capsys, number):
     assert main([*command, "--quiet", "--out", "whole"]) == 0
     expected = capsys.readouterr().out.splitlines()[-1]
     process = scratchnet_command(*command, "--out", "part", cwd=here)
-    while not Path("part/checkpoint.safetensors").exists() and process.poll() is None:
+    history = Path("part/history.csv")
+    while not (history.exists() and history.read_text().count("\n") > 1) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
     _, err = process.communicate(timeout=120)

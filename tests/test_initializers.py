@@ -22,6 +22,11 @@ def test_fans():
     assert initializers.fans((3, 2, 7, 5)) == (42, 30)
 
 
+def test_a_vector_has_no_fans():
+    with pytest.raises(ValueError, match=r"fans: expected the shape of a weight.*got \(3,\)"):
+        initializers.fans((3,))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
 @pytest.mark.parametrize("family", VARIANCE)

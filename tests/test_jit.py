@@ -123,8 +123,10 @@ def test_without_a_usable_cache_it_warns_once_and_works(tmp_path):
     assert run.stderr.count("Set SCRATCHNET_CACHE") == 1
 
 
-def test_without_a_home_it_works():
-    run = python(USE.format(strict=False), SCRATCHNET_CACHE=None, XDG_CACHE_HOME=None, HOME="/nonexistent")
+def test_without_a_home_it_works(tmp_path):
+    home = tmp_path / "file"
+    home.write_text("not a folder")
+    run = python(USE.format(strict=False), SCRATCHNET_CACHE=None, XDG_CACHE_HOME=None, HOME=str(home))
     assert run.stdout == "[0.0, 0.0, 2.0] 0\n"
 
 

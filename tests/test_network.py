@@ -183,6 +183,15 @@ REFUSED = [
     (lambda: Sequential([Dense(3)], (4.0,)), TypeError, "input_shape: expected an integer"),
     (lambda: Sequential([Dense(3)], (4,), seed=-1), ValueError, "seed: expected an integer >= 0, got -1"),
     (lambda: Sequential([Dense(3)], (4,), dtype="float16"), ValueError, "dtype: expected one of float32, float64"),
+    (lambda: Sequential([Dense(3)], (4,), dtype="float3"), ValueError, "did you mean 'float32'"),
+    (lambda: Sequential([Dense(3)], (4,), dtype=None), ValueError, "dtype: expected one of float32, float64, got None"),
+    (lambda: Sequential([Dense(3)], (4,), ops="kernels"), TypeError, "expected the module scratchnet.kernels"),
+    (lambda: Sequential(Dense(3), (4,)), TypeError, r"write Sequential\(\[\.\.\.\]\)"),
+    (lambda: Sequential([Dense(3)], 4), TypeError, r"expected a tuple such as \(784,\), got 4"),
+    (lambda: Residual(Dense(3)), TypeError, r"write Residual\(\[\.\.\.\]\)"),
+    (lambda: Dense(3, init="he"), TypeError, "init: expected a function such as initializers.he_normal, got 'he'"),
+    (lambda: Conv2d(3, 3, init="he"), TypeError, "Conv2d: init: expected a function"),
+    (lambda: small_net().predict([[1, 2, 3, 4]]), TypeError, "predict: x: expected a NumPy array"),
     (lambda: Sequential([Dense(3)], (4, 4)), ValueError, r"\(4, 4\); put Flatten\(\) before it \(layer 0"),
     (lambda: Sequential([ReLU(), Conv2d(3, 5)], (4, 4, 1)), ValueError, r"kernel \(5, 5\) is larger .*\(layer 1"),
     (lambda: small_net().forward(np.ones((2, 5), np.float32)), ValueError, r"expected shape \(N, 4\), got \(2, 5\)"),
@@ -214,8 +223,14 @@ def test_a_layer_outside_a_net_says_so():
         Dense(3).forward(np.ones((2, 4), np.float32))
 
 
-def test_a_wrong_gradient_shape_is_refused():
+def test_a_wrong_gradient_shape_is_refused_and_uses_nothing_up():
     net = small_net()
     net.forward(np.ones((2, 4), np.float32), train=True)
     with pytest.raises(ValueError, match=r"Dense\.backward: dy: expected shape \(2, 3\), got \(3, 3\)"):
         net.backward(np.ones((3, 3), np.float32))
+    net.backward(np.ones((2, 3), np.float32))
+
+
+def test_the_dtype_may_be_numpys():
+    for dtype in (np.float64, np.dtype("float64"), "float64"):
+        assert small_net(dtype=dtype).params.dtype == np.float64

@@ -100,6 +100,12 @@ def test_stopped_anywhere_it_resumes_bit_for_bit(tmp_path, stop_after):
     assert without_seconds(progress.history) == without_seconds(whole.history)
 
 
+def test_resumed_at_the_very_end_of_an_epoch():
+    net, adam = make()
+    progress = train(net, adam, X, Y, 1, 8, progress=Progress(batch=7, loss_sum=5.0, correct=10, seen=50))
+    assert progress.epoch == 1 and adam.t == 0 and progress.history.rows[0]["loss"] == 0.1
+
+
 def test_validation_is_measured_not_trained_on():
     net, adam = make()
     with_validation = train(net, adam, X, Y, 2, 8, validation=(X[:10], Y[:10]))

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from scratchnet.arrays import check_array, check_choice, check_csr, check_finite, check_integer, show_shape
+from scratchnet.arrays import (
+    FLOATS,
+    check_array,
+    check_choice,
+    check_csr,
+    check_finite,
+    check_integer,
+    is_plain_array,
+    show_shape,
+)
 
 LARGEST_SEED = 2**64 - 1
 ROWS_AT_ONCE = 4096  # of the check for NaN: bounds the memory it takes
@@ -70,7 +79,7 @@ def batches(
     Raises:
         TypeError, ValueError: an argument does not fit, said before the first batch; NaN or infinity in x.
     """
-    dtype = check_choice("batches: dtype", dtype, ("float32", "float64"))
+    dtype = check_choice("batches: dtype", dtype, FLOATS)
     batch_size = check_integer("batches: batch_size", batch_size, minimum=1)
     x = _check_rows(x, dtype)
     y = _check_labels(y, x.shape[0])
@@ -103,7 +112,7 @@ def scale(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         got = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         raise TypeError(f"scale: images: expected a uint8 array of pixels, got {got}")
-    dtype = check_choice("scale: dtype", dtype, ("float32", "float64"))
+    dtype = check_choice("scale: dtype", dtype, FLOATS)
     return np.divide(images, np.dtype(dtype).type(255), dtype=dtype)
 
 
@@ -136,7 +145,7 @@ def _check_seed(name: str, seed: int) -> int:
 def _check_rows(x: Any, dtype: str) -> Any:
     """Return x as rows that can be gathered, after proving that there are some and that their numbers fit `dtype`."""
     if scipy.sparse.issparse(x):
-        x = check_csr("batches: x", x, x.dtype if x.dtype.name in ("float32", "float64") else dtype, x.shape[1])
+        x = check_csr("batches: x", x, x.dtype if x.dtype.name in FLOATS else dtype, x.shape[1])
         _check_finite(x.data, dtype)
         return x
     array = x.array if isinstance(x, Rows) else x
@@ -158,7 +167,7 @@ def _check_finite(numbers: np.ndarray, dtype: str) -> None:
 
 
 def _check_labels(y: Any, rows: int) -> np.ndarray:
-    if not isinstance(y, np.ndarray):
+    if not is_plain_array(y):
         raise TypeError(f"batches: y: expected a NumPy array of integer labels, got {type(y).__name__}")
     if y.dtype.kind not in "iu":
         raise TypeError(

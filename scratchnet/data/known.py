@@ -50,9 +50,9 @@ KNOWN = {
             "test": "65c1172e1912a74a17981ca6fefce76ad7872f7383cb2dc236dfdbdfee28ce09",
         },
     ),
-    # Counts as published (Xiao et al. 2017); no copy was at hand to record digests from.
+    # Counts as published (Xiao et al. 2017); its digests are still to be recorded.
     "zalando-datasets/fashion_mnist": Known({"train": [6000] * 10, "test": [1000] * 10}, {}),
-    # The test split that was at hand has 20 rows that are not exact, so its digest would be wrong for an exact one.
+    # No digest of test: copies are in use in which 20 of its images were saved as JPEG.
     "uoft-cs/cifar10": Known(
         {"train": [5000] * 10, "test": [1000] * 10},
         {"train": "106faa3c2e4718457ff38c088a6c3aa51d9e448b8e72a8d36d3e1d40f438e613"},

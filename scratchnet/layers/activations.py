@@ -47,7 +47,6 @@ class _Activation(Layer):
 class _Rectifier(_Activation):
     """An activation with a kink at 0: the output is positive where the input is."""
 
-    kinked = True
     _last: np.ndarray | None = None
 
     def _forward(self, x: Any, train: bool) -> np.ndarray:

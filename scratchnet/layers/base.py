@@ -23,7 +23,6 @@ class Layer:
         parameter_shapes: name -> shape of each trained array, in the order in which the net stores them.
         layers: the layers inside this one, for a layer made of layers.
         use_bias: False for a Dense or Conv2d made with bias=False.
-        kinked: True where the output has kinks (ReLU, max): gradcheck then leaves out what crosses one.
         ops, dtype: the floor and precision it runs on; set by the net.
     """
 
@@ -32,7 +31,6 @@ class Layer:
     bias: np.ndarray
     dbias: np.ndarray
     layers: tuple[Layer, ...] = ()
-    kinked = False
     use_bias = True
 
     def __init__(self) -> None:
@@ -76,7 +74,7 @@ class Layer:
             train: keep what backward needs (dropout and batch norm behave as in training).
 
         Returns:
-            (N, *output_shape), a buffer of the layer: valid until its next forward.
+            (N, *output_shape), a buffer of the layer, valid until its next forward, or a view of x: do not write to it.
 
         Raises:
             TypeError, ValueError: x has another dtype or shape, or no rows.
@@ -104,9 +102,9 @@ class Layer:
                 f"{self._name()}.backward: expected a forward(x, train=True) just before, found none left; "
                 "each training forward serves one backward, and a forward without train=True discards it"
             )
+        shape = (self._kept[0].shape[0], *self.output_shape)
+        dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, shape)
         kept, self._kept = self._kept, None
-        rows = kept[0].shape[0]
-        dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, (rows, *self.output_shape))
         return self._backward(dy, kept, input_gradient)
 
     def state(self) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import Shape, check_integer, check_pair
+from scratchnet.arrays import Shape, check_callable, check_integer, check_pair
 from scratchnet.initializers import Initializer, he_normal
 from scratchnet.layers.base import Layer
 from scratchnet.layers.windows import Pair, check_padding, place_windows, show_windows
@@ -48,7 +48,7 @@ class Conv2d(Layer):
         why = "with more, windows would lie in the padding alone"
         self.padding = check_padding("Conv2d: padding", padding, self.kernel_size, most, why)
         self.use_bias = bool(bias)
-        self.init = init
+        self.init = check_callable("Conv2d: init", init, "initializers.he_normal")
 
     def __repr__(self) -> str:
         shown = show_windows(self.kernel_size, self.stride, (1, 1), self.padding)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from scratchnet.arrays import Shape, check_csr, check_integer
+from scratchnet.arrays import Shape, check_callable, check_csr, check_integer
 from scratchnet.initializers import Initializer, he_normal
 from scratchnet.layers.base import Layer
 
@@ -33,7 +33,7 @@ class Dense(Layer):
         super().__init__()
         self.units = check_integer("Dense: units", units, minimum=1)
         self.use_bias = bool(bias)
-        self.init = init
+        self.init = check_callable("Dense: init", init, "initializers.he_normal")
 
     def __repr__(self) -> str:
         return f"Dense({self.units}{'' if self.use_bias else ', bias=False'})"

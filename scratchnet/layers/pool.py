@@ -47,7 +47,6 @@ class MaxPool2d(_Pool2d):
             "same" or "valid".
     """
 
-    kinked = True
     _last: np.ndarray | None = None
 
     def __init__(

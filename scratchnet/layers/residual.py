@@ -20,6 +20,10 @@ class Residual(Layer):
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
+        if not isinstance(layers, (list, tuple)):
+            raise TypeError(
+                f"Residual: layers: expected a list of layer objects, got {layers!r}; write Residual([...])"
+            )
         self.layers = tuple(layers)
         if not self.layers:
             raise ValueError("Residual: expected at least one layer, got an empty list")

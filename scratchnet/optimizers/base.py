@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import check_array, check_in_place, check_integer, check_number
+from scratchnet.arrays import check_array, check_in_place, check_integer, check_number, check_ops
 
 LearningRate = float | Callable[[int], float]
 Betas = tuple[float, float]
@@ -35,7 +35,7 @@ class Optimizer:
     def __init__(self, params: np.ndarray, lr: LearningRate, ops: ModuleType) -> None:
         self.params = check_in_place(f"{self._name()}: params", params, (None,))
         self.lr = lr
-        self.ops = ops
+        self.ops = check_ops(f"{self._name()}: ops", ops)
         self.t = 0
         self.state: dict[str, np.ndarray] = {}
         self._unused = np.empty(0, params.dtype)
