@@ -86,9 +86,9 @@ def test_a_cold_cache_is_known_for_one(tmp_path):
 
 
 def test_another_numba_flag_means_another_folder(tmp_path):
-    use(tmp_path)
+    use(tmp_path, NUMBA_BOUNDSCHECK=None)
     use(tmp_path, NUMBA_BOUNDSCHECK="1")
-    use(tmp_path, NUMBA_NUM_THREADS="1")
+    use(tmp_path, NUMBA_BOUNDSCHECK=None, NUMBA_NUM_THREADS="1")
     assert len(list(tmp_path.glob("kernels-*"))) == 2
 
 
