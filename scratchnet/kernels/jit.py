@@ -101,9 +101,7 @@ def native(function: Callable[..., None], *argument_types: Any) -> int:
     Kernels call it there, so it is compiled once, however many kernels do.
     """
     compiled: Any = CFunc(function, (argument_types, numba.types.void), locals={}, options={"error_model": "numpy"})
-    folder = cache_folder()
-    if folder is not None:
-        compiled._cache = _Cache(function, folder, "native")
+    _keep(compiled, function, "native")
     compiled.compile()
     _natives.append(compiled)
     return int(compiled.address)
@@ -144,10 +142,7 @@ _workspaces = threading.local()
 
 def _compiled(function: Callable[..., None], parallel: bool, fastmath: set[str]) -> Any:
     dispatcher = numba.njit(parallel=parallel, **(OPTIONS | {"fastmath": fastmath}))(function)
-    folder = cache_folder()
-    if folder is not None:
-        kind = "parallel" if parallel else "serial"
-        dispatcher._cache = _Cache(function, folder, kind)
+    _keep(dispatcher, function, "parallel" if parallel else "serial")
     return dispatcher
 
 
@@ -174,6 +169,13 @@ def cache_folder() -> Path | None:
     except (OSError, RuntimeError) as error:
         _warn_uncached(str(error))
         return None
+
+
+def _keep(compiled: Any, function: Callable[..., None], kind: str) -> None:
+    """Let what numba compiles from a function be kept in our folder, where there is one."""
+    folder = cache_folder()
+    if folder is not None:
+        compiled._cache = _Cache(function, folder, kind)
 
 
 def cache_is_cold() -> bool:
