@@ -153,7 +153,7 @@ class Run:
     ) -> None:
         """Train to the last epoch, or until `should_stop()`.
 
-        Saves after each epoch and at the end, and hands each epoch's row of the history to `report`.
+        Saves after each epoch and where it stops, and hands each epoch's row of the history to `report`.
         """
 
         def after_epoch(progress: Progress) -> None:
@@ -174,7 +174,8 @@ class Run:
             should_stop=should_stop,
             after_epoch=after_epoch,
         )
-        self.save()
+        if self.progress.batch:  # stopped inside an epoch; a whole one has been saved
+            self.save()
 
     def save(self) -> None:
         """Write the checkpoint, then the history."""
