@@ -156,9 +156,8 @@ def test_floats_take_the_dtype_of_the_arrays():
 
 
 def test_size_chooses_the_body():
-    small, large = np.zeros(jit.PARALLEL_FROM - 1, np.float32), np.zeros(jit.PARALLEL_FROM, np.float32)
-    assert not jit.worth_threads((small, small))
-    assert jit.worth_threads((small, large)) == (threads.get_threads() > 1)
+    assert not jit.worth_threads(jit.PARALLEL_FROM - 1)
+    assert jit.worth_threads(jit.PARALLEL_FROM) == (threads.get_threads() > 1)
 
 
 FORK = """

@@ -40,6 +40,12 @@ def operands(m, k, n, layout="CC", dtype="float32", seed=0):
     return np.asarray(a, order=layout[0]), np.asarray(b, order=layout[1]), bias
 
 
+def product(c, a, b, bias=None, sums=None):
+    """c = a b + bias, where what stands transposed in memory is given to matmul as it stands."""
+    turn_a, turn_b = not a.flags.c_contiguous, not b.flags.c_contiguous
+    matmul(c, a.T if turn_a else a, b.T if turn_b else b, bias, sums, turn_a, turn_b)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     m=sizes, k=sizes, n=sizes, layout=st.sampled_from(LAYOUTS), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 9)
@@ -47,12 +53,15 @@ def operands(m, k, n, layout="CC", dtype="float32", seed=0):
 def test_integers_are_multiplied_exactly(m, k, n, layout, dtype, seed):
     a, b, bias = operands(m, k, n, layout, dtype, seed)
     c = np.full((m, n), np.nan, dtype)
-    matmul(c, a, b)
+    product(c, a, b)
     np.testing.assert_array_equal(c, a @ b)
-    matmul(c, a, b, accumulate=True)
-    np.testing.assert_array_equal(c, 2 * (a @ b))
-    matmul(c, a, b, bias)
+    product(c, a, b, bias)
     np.testing.assert_array_equal(c, a @ b + bias)
+    if layout[1] == "C":
+        sums = np.full(n, np.nan, dtype)
+        product(c, a, b, sums=sums)
+        np.testing.assert_array_equal(c, a @ b)
+        np.testing.assert_array_equal(sums, b.sum(axis=0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -61,7 +70,7 @@ def test_integers_are_multiplied_exactly(m, k, n, layout, dtype, seed):
 def test_large_products(m, k, n, layout, dtype):
     a, b, bias = operands(m, k, n, layout, dtype)
     c = np.full((m, n), np.nan, dtype)
-    matmul(c, a, b, bias)
+    product(c, a, b, bias)
     np.testing.assert_array_equal(c, a @ b + bias)
 
 
@@ -119,12 +128,16 @@ BITS = """
         rng, digest = np.random.default_rng(0), hashlib.sha256()
         for m, k, n in ((130, 257, 100), (1300, 100, 10), (100, 130, 300), (61, 67, 701)):
             for layout in ("CC", "CF", "FC", "FF"):
-                a = np.asarray(rng.standard_normal((m, k)), np.float32, order=layout[0])
-                b = np.asarray(rng.standard_normal((k, n)), np.float32, order=layout[1])
-                c, bias = np.zeros((m, n), np.float32), rng.standard_normal(n).astype(np.float32)
-                matmul(c, a, b, bias)
-                matmul(c, a, b, accumulate=True)
+                turn_a, turn_b = layout[0] == "F", layout[1] == "F"
+                a = rng.standard_normal((k, m) if turn_a else (m, k)).astype(np.float32)
+                b = rng.standard_normal((n, k) if turn_b else (k, n)).astype(np.float32)
+                bias = rng.standard_normal(n).astype(np.float32)
+                c, sums = np.zeros((m, n), np.float32), np.zeros(n, np.float32)
+                matmul(c, a, b, bias, None, turn_a, turn_b)
                 digest.update(c)
+                matmul(c, a, b, None, None if turn_b else sums, turn_a, turn_b)
+                digest.update(c)
+                digest.update(sums)
         return digest.hexdigest()
 
     results = []
@@ -160,8 +173,9 @@ def test_one_and_two_threads_write_the_same_bits_in_this_process():
         for count in (1, min(2, threads.available_threads())):
             threads.set_threads(count)
             c = np.empty((200, 300), np.float32)
-            matmul(c, a, b)
-            matmul(c, np.asfortranarray(a), b, accumulate=True)
+            product(c, a, b)
+            digests.add(hashlib.sha256(c).hexdigest())
+            product(c, np.asfortranarray(a), b)
             digests.add(hashlib.sha256(c).hexdigest())
     finally:
         threads.set_threads(before)

@@ -56,11 +56,16 @@ class Kernel:
             self.parallel = self.serial if numba.config.BOUNDSCHECK else _compiled(function, True, fastmath)
 
     def __call__(self, *args: Any) -> None:
-        if self._flatten:
-            args = tuple(a.reshape(-1) if isinstance(a, np.ndarray) else a for a in args)
-        scalar = args[0].dtype.type
-        args = tuple(scalar(a) if type(a) is float else a for a in args)
-        self.launch(worth_threads(args), *args)
+        prepared, largest, scalar = [], 0, args[0].dtype.type
+        for a in args:
+            if type(a) is np.ndarray:
+                largest = max(largest, a.size)
+                if self._flatten and a.ndim != 1:
+                    a = a.reshape(-1)
+            elif type(a) is float:
+                a = scalar(a)
+            prepared.append(a)
+        self.launch(worth_threads(largest), *prepared)
 
     def launch(self, parallel: bool, *args: Any) -> None:
         """Run the parallel or the serial body on arguments as they are."""
@@ -110,9 +115,9 @@ def native(function: Callable[..., None], *argument_types: Any) -> int:
 _natives: list[CFunc] = []  # machine code lives as long as its owner
 
 
-def worth_threads(args: tuple[Any, ...]) -> bool:
+def worth_threads(largest: int) -> bool:
     """The one place that chooses between a serial and a parallel run, by the size of the largest array."""
-    return any(type(a) is np.ndarray and a.size >= PARALLEL_FROM for a in args) and numba.get_num_threads() > 1
+    return largest >= PARALLEL_FROM and numba.get_num_threads() > 1
 
 
 def threads_for_product(multiply_adds: int) -> int:

@@ -1,6 +1,6 @@
 """The product of two matrices on the register tile: blocked for the caches, packed, parallel.
 
-    c = a b,    c = a b + bias    or    c += a b
+    c = a b    or    c = a b + bias
 
 The columns of c are cut into panels as wide as a tile. A task is one panel or, when there are few, some rows of one:
 
@@ -27,60 +27,65 @@ from scratchnet.kernels.tile import call
 BLOCK = 128
 PACK_FROM = 3  # panels: so many must read a turned a before packing it has paid
 ABREAST = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
+NOTHING, ADD, COLLECT = 0, 1, 2  # what happens at the product's edge: c += bias, or sums = the columns of b summed
 
 
 def matmul(
-    c: np.ndarray, a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, accumulate: bool = False
+    c: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    bias: np.ndarray | None = None,
+    sums: np.ndarray | None = None,
+    turn_a: bool = False,
+    turn_b: bool = False,
 ) -> None:
-    """c = a b + bias, or c += a b.
+    """c = a b + bias, and sums[j] = sum_k b[k, j] in passing.
 
     Args:
-        c: (M, N) float32 or float64, contiguous. Written; with `accumulate` read, too.
-        a: (M, K), b: (K, N), same dtype; fastest if contiguous, or the transpose of something contiguous. Read.
-        bias: (N,), contiguous, added to every row; not together with `accumulate`. Read.
+        c: (M, N) float32 or float64, contiguous. Written.
+        a: (M, K), or with `turn_a` (K, M), of which the transpose is meant. Same dtype. Read.
+        b: (K, N), or with `turn_b` (N, K). Same dtype. Read.
+        bias: (N,), contiguous, added to every row. Read.
+        sums: (N,), contiguous, in place of a bias. Written.
 
     NaN and infinity travel as through any sum of products: 0 times infinity is NaN.
     """
-    (m, n), k = c.shape, a.shape[1]
-    multiply, pack, shapes, zeros = _tile(c.dtype)
-    for shape in shapes:
-        rows, vectors, vector = shape
-        if vectors * vector >= n:
-            break
-    a_turned, b_turned = not a.flags.c_contiguous, not b.flags.c_contiguous
+    (m, n), k = c.shape, a.shape[0 if turn_a else 1]
     slots = threads_for_product(m * n * k)
+    plan, numbers = _plan(m, n, k, turn_a, turn_b, c.dtype, slots)
+    use, edge = (ADD, bias) if bias is not None else (COLLECT, sums) if sums is not None else (NOTHING, c)
+    space = workspace("matmul", numbers, c.dtype)
+    _product.launch(slots > 1, c, np.ascontiguousarray(a), np.ascontiguousarray(b), edge, use, space, plan)
+
+
+@functools.lru_cache(4096)  # computed every time, it would take a third of a small product's time
+def _plan(
+    m: int, n: int, k: int, turn_a: bool, turn_b: bool, dtype: np.dtype[Any], slots: int
+) -> tuple[tuple[Any, ...], int]:
+    """What `_product` needs beside arrays, and the size of its workspace."""
+    shapes = tile.shapes(dtype)
+    rows, vectors, vector = next((s for s in shapes if s.vectors * s.lanes >= n), shapes[-1])
     panel = (BLOCK + vector) * vectors * vector  # numbers; so many more because a turned square may stick out
-    tile_step = rows * k + vector if a_turned and n > PACK_FROM * vectors * vector else 0
-    _product.launch(
-        slots > 1,
-        c,
-        np.ascontiguousarray(a.T if a_turned else a),
-        np.ascontiguousarray(b.T if b_turned else b),
-        zeros if bias is None else bias,
-        (a_turned, b_turned, accumulate),
-        workspace("matmul", slots * panel - (-m // rows) * tile_step, c.dtype),
-        (slots, panel, tile_step),
-        (multiply, pack),
-        shape,
-    )
+    tile_step = rows * k + vector if turn_a and n > PACK_FROM * vectors * vector else 0
+    constants = _constants(dtype).ctypes.data
+    plan = (*tile.functions(dtype), constants, turn_a, turn_b, panel, tile_step, rows, vectors, vector, slots)
+    return plan, slots * panel - (-m // rows) * tile_step
 
 
 @functools.cache
-def _tile(dtype: np.dtype[Any]) -> tuple[Any, Any, list[tuple[int, ...]], np.ndarray]:
-    """What a product of this dtype needs: two functions, the shapes of tiles, and a panel's width of zeros."""
-    shapes = tile.shapes(dtype)
-    return *tile.functions(dtype), [tuple(s) for s in shapes], np.zeros(shapes[-1].vectors * shapes[-1].lanes, dtype)
+def _constants(dtype: np.dtype[Any]) -> np.ndarray:
+    """A 1, and behind it a panel's width of zeros."""
+    constants = np.zeros(1 + max(s.vectors * s.lanes for s in tile.shapes(dtype)), dtype)
+    constants[0] = 1
+    return constants
 
 
 @kernel
-def _product(c, a, b, bias, flags, space, sizes, functions, shape):
-    a_turned, b_turned, accumulate = flags
-    slots, panel_size, tile_step = sizes
-    multiply, pack = functions
-    tile_rows, vectors, vector = shape
+def _product(c, a, b, edge, use, space, plan):
+    multiply, pack, one, turn_a, turn_b, panel_size, tile_step, tile_rows, vectors, vector, slots = plan
     (m, n), size, width = c.shape, c.itemsize, vectors * vector
-    k, a_row, a_k = (a.shape[0], 1, m) if a_turned else (a.shape[1], a.shape[1], 1)
-    b_lane, b_k = (k, 1) if b_turned else (1, n)
+    k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
+    b_lane, b_k = (k, 1) if turn_b else (1, n)
     buffers, a_at = space.ctypes.data, a.ctypes.data
     tiles, panels = (m + tile_rows - 1) // tile_rows, (n + width - 1) // width
     if tile_step:  # a turned: a tile's k would be pages apart
@@ -99,15 +104,20 @@ def _product(c, a, b, bias, flags, space, sizes, functions, shape):
             j, part = task // parts * width, task % parts
             first, last = part * tiles // parts, (part + 1) * tiles // parts
             lanes = min(width, n - j)
-            start = bias.ctypes.data + (size * j if bias.size > j else 0)  # zeros of one panel serve all panels
+            start, sums = one + size, edge.ctypes.data + size * j
+            if use == ADD:
+                start = sums
             for k0 in range(0, max(k, 1), BLOCK):
                 count = min(BLOCK, k - k0)
                 b_block = b.ctypes.data + size * (j * b_lane + k0 * b_k)
                 call(pack, buffer, 0, b_block, b_lane, b_k, lanes, count, width, vector)
                 for t in range(first, last):
                     to = c.ctypes.data + size * (t * tile_rows * n + j)
-                    d, d_row = (to, n) if k0 or accumulate else (start, 0)
+                    d, d_row = (to, n) if k0 else (start, 0)
                     rows, a_tile = min(tile_rows, m - t * tile_rows), a_at + size * (t * tile_step + k0 * a_k)
                     call(
                         multiply, rows, vectors, to, n, d, d_row, a_tile, a_row, 0, a_k, buffer, width, lanes, 1, count
                     )  # fmt: skip
+                if use == COLLECT and part == 0:  # a row of ones times b
+                    d = sums if k0 else start
+                    call(multiply, 1, vectors, sums, 0, d, 0, one, 0, 0, 0, buffer, width, lanes, 1, count)

@@ -79,8 +79,9 @@ class Layer:
         Raises:
             TypeError, ValueError: x has another dtype or shape, or no rows.
         """
-        self._require_net()
-        x = self._check_batch(x)
+        if not (self._bound and self._is_ready(x, self.input_shape)):
+            self._require_net()
+            x = self._check_batch(x)
         self._kept = None
         return self._forward(x, train)
 
@@ -102,8 +103,9 @@ class Layer:
                 f"{self._name()}.backward: expected a forward(x, train=True) just before, found none left; "
                 "each training forward serves one backward, and a forward without train=True discards it"
             )
-        shape = (self._kept[0].shape[0], *self.output_shape)
-        dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, shape)
+        rows = self._kept[0].shape[0]
+        if not (self._is_ready(dy, self.output_shape) and dy.shape[0] == rows):
+            dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, (rows, *self.output_shape))
         kept, self._kept = self._kept, None
         return self._backward(dy, kept, input_gradient)
 
@@ -141,12 +143,12 @@ class Layer:
         """Take the net's seed and this layer's number in it; for layers that draw random numbers while training."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self.__dict__.get("_bound") and name.removeprefix("d") in self.parameter_shapes:
+        if name[0] != "_" and self.__dict__.get("_bound") and name.removeprefix("d") in self.parameter_shapes:
             raise AttributeError(
                 f"{self._name()}.{name} is a view into the net's flat array, and assigning would detach it; "
                 f"write layer.{name}[...] = value"
             )
-        super().__setattr__(name, value)
+        object.__setattr__(self, name, value)
 
     def _declare_buffer(self, name: str, shape: Shape, dtype: Any = None) -> None:
         """Announce a buffer of (N, *shape), of the net's dtype unless another is given."""
@@ -155,10 +157,20 @@ class Layer:
     def _buffer(self, name: str, rows: int) -> np.ndarray:
         """The declared buffer for a batch of `rows`: allocated once for the largest batch, a slice of it for others."""
         held = self._buffers.get(name)
-        if held is None or held.shape[0] < rows:
+        if held is None or len(held) < rows:
             shape, dtype = self._buffer_shapes[name]
             held = self._buffers[name] = np.empty((rows, *shape), dtype or self.dtype)
-        return held[:rows]
+        return held if len(held) == rows else held[:rows]
+
+    def _is_ready(self, batch: Any, shape: Shape) -> bool:
+        """Whether a batch passes every check and needs no copy, asked at once: so it is at each step inside a net."""
+        return (
+            type(batch) is np.ndarray
+            and batch.dtype is self.dtype
+            and batch.shape[1:] == shape
+            and batch.shape[:1] > (0,)
+            and batch.flags.carray
+        )
 
     def _check_batch(self, x: Any) -> Any:
         x = check_array(f"{self._name()}.forward: x", x, self.dtype, (None, *self.input_shape))

@@ -60,17 +60,17 @@ class Dense(Layer):
 
     def _forward(self, x: Any, train: bool) -> np.ndarray:
         y = self._buffer("y", x.shape[0])  # (N, U)
-        if scipy.sparse.issparse(x):
-            self.ops.csr_dense_forward(y, x.indptr, x.indices, x.data, self.weight, self.bias)
-        else:
+        if type(x) is np.ndarray:
             self.ops.dense_forward(y, x, self.weight, self.bias)
+        else:
+            self.ops.csr_dense_forward(y, x.indptr, x.indices, x.data, self.weight, self.bias)
         if train:
             self._kept = (x,)
         return y
 
     def _backward(self, dy: np.ndarray, kept: tuple, input_gradient: bool) -> np.ndarray | None:
         (x,) = kept
-        if scipy.sparse.issparse(x):
+        if type(x) is not np.ndarray:
             if input_gradient:
                 raise ValueError("Dense.backward: a sparse batch has no input gradient; pass input_gradient=False")
             self.ops.csr_dense_backward_weight(self.dweight, self.dbias, x.indptr, x.indices, x.data, dy)
