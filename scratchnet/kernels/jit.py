@@ -56,11 +56,12 @@ class Kernel:
             self.parallel = self.serial if numba.config.BOUNDSCHECK else _compiled(function, True, fastmath)
 
     def __call__(self, *args: Any) -> None:
-        prepared, largest, scalar = [], 0, args[0].dtype.type
-        for a in args:
+        prepared, largest, flatten, scalar = [], 0, self._flatten, args[0].dtype.type
+        for a in args:  # plain and short, for a small net's step makes a dozen calls in the time of a hundred lines
             if type(a) is np.ndarray:
-                largest = max(largest, a.size)
-                if self._flatten and a.ndim != 1:
+                if a.size > largest:
+                    largest = a.size
+                if flatten and a.ndim != 1:
                     a = a.reshape(-1)
             elif type(a) is float:
                 a = scalar(a)

@@ -82,7 +82,7 @@ class Adam(_Moments):
         m, v, v_max = self.state["m"], self.state["v"], self._array("v_max")
         correction1, correction2 = 1.0, 1.0
         if self.bias_correction:
-            correction1, correction2 = (bias_correction(beta, self.t) for beta in self._betas)
+            correction1, correction2 = bias_correction(self._betas[0], self.t), bias_correction(self._betas[1], self.t)
         step_size, root_scale = lr / correction1, 1 / math.sqrt(correction2)
         self.ops.adam_update(
             self.params, m, v, v_max, grads, step_size, root_scale, *self._betas, self.eps, *self._decay(lr)
