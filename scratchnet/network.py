@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from scratchnet import kernels
 from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, check_ops, show_shape
 from scratchnet.layers.base import Layer
+from scratchnet.layers.joined import join_layers, members
 
 
 class Sequential:
@@ -26,6 +28,8 @@ class Sequential:
         seed: of the initial weights and the dropout masks. Same seed, same bits.
         dtype: "float32" or "float64", of parameters, inputs and outputs.
         ops: the floor to run on, a module: scratchnet.kernels (fast) or scratchnet.reference (readable).
+        join: run Conv2d, ReLU, MaxPool2d in a row as one operation, which stores nothing in between. The results are
+            the same. False runs layer by layer, so that after net.forward each layer's own backward can be called.
 
     Attributes:
         params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so
@@ -42,6 +46,7 @@ class Sequential:
         seed: int = 0,
         dtype: str = "float32",
         ops: ModuleType = kernels,
+        join: bool = True,
     ) -> None:
         if not isinstance(layers, (list, tuple)):
             raise TypeError(
@@ -58,10 +63,7 @@ class Sequential:
         self._check_layers()
         self.output_shape = self._build()
         self._allocate()
-        trained = [
-            i for i, layer in enumerate(self.layers) if any(below.parameter_shapes for _, below in walk([layer]))
-        ]
-        self._first_trained = trained[0] if trained else 0
+        self._join(join)
 
     def forward(self, x: np.ndarray, train: bool = False) -> np.ndarray:
         """Compute the outputs of a batch.
@@ -74,8 +76,8 @@ class Sequential:
             (N, *output_shape). With `train` it is the net's own buffer, overwritten by the next forward and not to be
             written to; without, it is yours to keep.
         """
-        for layer in self.layers:
-            x = layer.forward(x, train)
+        for step in self._steps:
+            x = step.forward(x, train)
         return x if train else x.copy()
 
     def backward(self, dy: np.ndarray, input_gradient: bool = False) -> np.ndarray | None:
@@ -91,10 +93,10 @@ class Sequential:
         Raises:
             RuntimeError: no forward(x, train=True) came before, or its backward has been done.
         """
-        gradient: np.ndarray | None = dy
-        for i in range(len(self.layers) - 1, -1, -1):
+        gradient: Any = dy
+        for i in range(len(self._steps) - 1, -1, -1):
             wanted = input_gradient or i > self._first_trained
-            gradient = self.layers[i].backward(gradient, wanted)
+            gradient = self._steps[i].backward(gradient, wanted)
             if not wanted:
                 break
         return gradient
@@ -120,17 +122,18 @@ class Sequential:
         return {f"{name}.{key}": value for name, layer in walk(self.layers) for key, value in layer.state().items()}
 
     def summary(self, batch_size: int = 128) -> str:
-        """A table: layer, output shape, parameters, and the memory of a training step at `batch_size`."""
+        """A table: layer, output shape, parameters, and the memory of a training step at `batch_size`.
+
+        Layers that run as one (see `join`) share the memory of the last of them, and their rows say so.
+        """
         check_integer("summary: batch_size", batch_size, minimum=1)
         rows = [("layer", "output", "parameters", f"memory at batch {batch_size}")]
         rows.append(("input", show_shape((None, *self.input_shape)), "", ""))
-        total = 2 * self.params.nbytes
+        total, memory = self._memory(batch_size)
         for i, layer in enumerate(self.layers):
             below = [inner for _, inner in walk([layer])]
             count = sum(math.prod(shape) for inner in below for shape in inner.parameter_shapes.values())
-            memory = layer.memory(batch_size)
-            total += memory
-            rows.append((f"{i} {layer!r}", show_shape((None, *layer.output_shape)), f"{count:,}", show_bytes(memory)))
+            rows.append((f"{i} {layer!r}", show_shape((None, *layer.output_shape)), f"{count:,}", memory[i]))
         rows.append(("total, with parameters and gradients", "", f"{self.params.size:,}", show_bytes(total)))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
@@ -183,6 +186,28 @@ class Sequential:
             layer.bind(self.ops, self.dtype, params, grads)
             layer.seed_with(self.seed, index)
             layer.initialize(np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index]))))
+
+    def _join(self, join: bool) -> None:
+        """Find the steps that the layers run in, and the first in which something is trained."""
+        self._steps = join_layers(self.layers) if join else self.layers
+        for step in self._steps:
+            if step not in self.layers:
+                step.bind(self.ops, self.dtype, {}, {})
+        trained = [
+            i for i, step in enumerate(self._steps) if any(below.parameter_shapes for _, below in walk(members(step)))
+        ]
+        self._first_trained = trained[0] if trained else 0
+
+    def _memory(self, batch_size: int) -> tuple[int, list[str]]:
+        """Bytes of the buffers of a training step, and what the summary shows of it in the row of each layer."""
+        total = 2 * self.params.nbytes
+        column: list[str] = []
+        for step in self._steps:
+            held = step.memory(batch_size)
+            total += held
+            column += [f"in layer {len(column) + len(members(step)) - 1}"] * (len(members(step)) - 1)
+            column.append(show_bytes(held))
+        return total, column
 
     def _parts(self) -> Iterator[tuple[str, Layer, str]]:
         for name, layer in walk(self.layers):

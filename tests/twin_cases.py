@@ -262,6 +262,25 @@ def conv2d_backward_input(rng, size, dtype, integers):
     return [np.empty((size, 5, 6, 3), dtype)], [floats(rng, s, dtype, integers) for s in shapes], [(1, 2), (1, 0)]
 
 
+JOINED = [(5, 3), (1, 2), (1, 0), (2, 2), (2, 1), (1, 0)]  # to (N, 3, 2, 4)
+
+
+@case
+def conv2d_relu_max_pool2d_forward(rng, size, dtype, integers):
+    written = [np.empty((size, 3, 2, 4), dtype), np.empty((size, 3, 2, 4), np.uint8)]
+    shapes = (size, 5, 6, 3), (3, 2, 3, 4), (4,)
+    return written, [floats(rng, s, dtype, integers) for s in shapes], JOINED
+
+
+@case
+def conv2d_relu_max_pool2d_backward(rng, size, dtype, integers):
+    dy, y = (floats(rng, (size, 3, 2, 4), dtype, integers) for _ in range(2))
+    winners = rng.integers(2, 4, (size, 3, 2, 4)).astype(np.uint8)  # in the image also at its edges
+    x, weight = (floats(rng, s, dtype, integers) for s in ((size, 5, 6, 3), (3, 2, 3, 4)))
+    written = [np.empty_like(x), np.empty_like(weight), np.empty(4, dtype)]
+    return written, [dy, np.maximum(y, 0), winners, x, weight], JOINED
+
+
 @case
 def max_pool2d_forward(rng, size, dtype, integers):
     written = [np.empty((size, 5, 4, 3), dtype), np.empty((size, 5, 4, 3), np.uint8)]

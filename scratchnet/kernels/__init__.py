@@ -17,6 +17,7 @@ from scratchnet.kernels.activations import (
     tanh_forward,
 )
 from scratchnet.kernels.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
+from scratchnet.kernels.conv_pool import conv2d_relu_max_pool2d_backward, conv2d_relu_max_pool2d_forward
 from scratchnet.kernels.dense import dense_backward_input, dense_backward_weight, dense_forward
 from scratchnet.kernels.dropout import dropout_backward, dropout_forward
 from scratchnet.kernels.losses import binary_cross_entropy, gaussian_kl, mse, softmax_cross_entropy

@@ -59,17 +59,17 @@ class _Plan(NamedTuple):
     slots: int  # threads to run on
 
 
-def _plan(y: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, lanes: int) -> _Plan:
-    """Plan any of the three passes; y stands for dy, too, and the tile writes `lanes` numbers per row."""
-    shapes = tile.shapes(y.dtype)
+def _plan(size: Pair, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, lanes: int) -> _Plan:
+    """Plan any of the three passes. size: (OH, OW); x stands for dx, too; the tile writes `lanes` numbers per row."""
+    shapes = tile.shapes(x.dtype)
     shape = next((s for s in shapes if s.vectors * s.lanes >= lanes), shapes[-1])
-    reach = [(count - 1) * step + cells for count, step, cells in zip(y.shape[1:3], stride, weight.shape[:2])]
+    reach = [(count - 1) * step + cells for count, step, cells in zip(size, stride, weight.shape[:2])]
     pad = padding != (0, 0) or reach[0] > x.shape[1] or reach[1] > x.shape[2]
     padded = (reach[0], reach[1]) if pad else (x.shape[1], x.shape[2])
     buffer = math.prod(padded) * x.shape[3] + shape.lanes if pad else 0  # `pack` may write a vector too much
-    slots = threads_for_product(y.size * math.prod(weight.shape[:3]))
-    sizes = *x.shape, *weight.shape[:2], *y.shape[1:], *stride, *padding, *padded
-    return _Plan._make((*sizes, buffer, *shape, shape.vectors * shape.lanes, y.itemsize, slots))
+    slots = threads_for_product(x.shape[0] * math.prod(size) * weight.size)
+    sizes = *x.shape, *weight.shape[:2], *size, weight.shape[3], *stride, *padding, *padded
+    return _Plan._make((*sizes, buffer, *shape, shape.vectors * shape.lanes, x.itemsize, slots))
 
 
 def _addresses(*arrays: np.ndarray) -> tuple[int, ...]:
@@ -119,10 +119,14 @@ def conv2d_forward(
 ) -> None:
     """y = windows(x) W + b; see reference.conv2d_forward."""
     x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
-    plan = _plan(y, x, weight, stride, padding, lanes=weight.shape[3])
-    panels = -(-plan.units // plan.panel) * plan.panel * math.prod(weight.shape[:3])
-    space = workspace("conv", plan.slots * plan.buffer + panels, y.dtype)
+    plan = _plan(y.shape[1:3], x, weight, stride, padding, lanes=weight.shape[3])
+    space = workspace("conv", plan.slots * plan.buffer + _panels(plan), y.dtype)
     _forward.launch(plan.slots > 1, space, plan, tile.functions(y.dtype), _addresses(y, x, weight, bias))
+
+
+def _panels(plan: _Plan) -> int:
+    """Numbers in the packed weights of a forward pass."""
+    return -(-plan.units // plan.panel) * plan.panel * plan.kernel_rows * plan.kernel_columns * plan.channels
 
 
 @kernel
@@ -132,26 +136,41 @@ def _forward(space, plan, functions, addresses):
     The weights are packed into panels once. A slot takes its share of the rows of y, image by image, and passes each
     panel over those of one image. Which slot computes a row changes nothing in it.
     """
-    multiply, pack = functions
     y, x, weight, bias = addresses
-    size, units, lines = plan.size, plan.units, plan.images * plan.rows
-    run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
-    panels, panel = space.ctypes.data + size * plan.slots * plan.buffer, plan.kernel_rows * run * plan.panel
-    call(pack, panels, panel, weight, 1, units, units, plan.kernel_rows * run, plan.panel, plan.vector)
+    size, lines = plan.size, plan.images * plan.rows
+    panels = space.ctypes.data + size * plan.slots * plan.buffer
+    _pack_forward(panels, weight, functions, plan)
     for slot in prange(plan.slots):
         _clear(space, slot * plan.buffer, plan.buffer)
         start, stop = slot * lines // plan.slots, (slot + 1) * lines // plan.slots
         for n in range(start // plan.rows, (stop + plan.rows - 1) // plan.rows):
-            image = _pad(space.ctypes.data + size * slot * plan.buffer, x, n, pack, plan)
-            for u in range(0, units, plan.panel):
-                for oh in range(max(0, start - n * plan.rows), min(plan.rows, stop - n * plan.rows)):
-                    _multiply(
-                        multiply, plan, plan.columns,
-                        y + size * ((n * plan.rows + oh) * plan.columns * units + u), units, bias + size * u, 0,
-                        image + size * oh * plan.step_h * line, plan.step_w * plan.channels, line, 1,
-                        panels + size * (u // plan.panel * panel), plan.panel,
-                        min(plan.panel, units - u), plan.kernel_rows, run,
-                    )  # fmt: skip
+            image = _pad(space.ctypes.data + size * slot * plan.buffer, x, n, functions[1], plan)
+            first, last = max(0, start - n * plan.rows), min(plan.rows, stop - n * plan.rows)
+            to = y + size * n * plan.rows * plan.columns * plan.units
+            _convolve(to, image, panels, bias, first, last, functions, plan)
+
+
+@helper
+def _pack_forward(panels, weight, functions, plan):
+    """Turn the weights into panels of units."""
+    k = plan.kernel_rows * plan.kernel_columns * plan.channels
+    call(functions[1], panels, k * plan.panel, weight, 1, plan.units, plan.units, k, plan.panel, plan.vector)
+
+
+@helper
+def _convolve(y, image, panels, bias, first, last, functions, plan):
+    """Compute the rows first <= oh < last of one image's y from the padded image."""
+    size, units = plan.size, plan.units
+    run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
+    for u in range(0, units, plan.panel):
+        for oh in range(first, last):
+            _multiply(
+                functions[0], plan, plan.columns,
+                y + size * (oh * plan.columns * units + u), units, bias + size * u, 0,
+                image + size * oh * plan.step_h * line, plan.step_w * plan.channels, line, 1,
+                panels + size * (u // plan.panel * plan.kernel_rows * run * plan.panel), plan.panel,
+                min(plan.panel, units - u), plan.kernel_rows, run,
+            )  # fmt: skip
 
 
 # --- weight gradient ---------------------------------------------------------------------------------------------
@@ -162,17 +181,20 @@ def conv2d_backward_weight(
 ) -> None:
     """dW = windows(x)^T dy, db = sum dy; see reference.conv2d_backward_weight."""
     x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), np.ones(1, dy.dtype)
-    plan = _plan(dy, x, dweight, stride, padding, lanes=dy.shape[3])
-    part = dweight.size + dbias.size
-    parts = max(1, min(PARTS, plan.images, PARTS_BYTES // (part * plan.size)))
-    panels = -(-plan.units // plan.panel) if plan.units % plan.panel else 0  # else dy is read where it is
-    packed = panels * plan.panel * plan.rows * plan.columns
+    plan = _plan(dy.shape[1:3], x, dweight, stride, padding, lanes=dy.shape[3])
+    parts, part, packed = sums = _sums(plan)
     space = workspace("conv", parts * part + plan.slots * (plan.buffer + packed), dy.dtype)
-    _weight_gradient.launch(
-        plan.slots > 1, space, plan, (parts, part, packed), tile.functions(dy.dtype), _addresses(x, dy, one)
-    )
+    _weight_gradient.launch(plan.slots > 1, space, plan, sums, tile.functions(dy.dtype), _addresses(x, dy, one))
     dweight[...] = space[: dweight.size].reshape(dweight.shape)
     dbias[...] = space[dweight.size : part]
+
+
+def _sums(plan: _Plan) -> tuple[int, int, int]:
+    """(how many sums, numbers in one of them, numbers in the packed dy of an image)."""
+    part = (plan.kernel_rows * plan.kernel_columns * plan.channels + 1) * plan.units
+    parts = max(1, min(PARTS, plan.images, PARTS_BYTES // (part * plan.size)))
+    panels = -(-plan.units // plan.panel) if plan.units % plan.panel else 0  # else dy is read where it is
+    return parts, part, panels * plan.panel * plan.rows * plan.columns
 
 
 @kernel
@@ -184,14 +206,25 @@ def _weight_gradient(space, plan, sizes, functions, addresses):
     the start of the space, dbias behind dweight.
     """
     parts, part, packed = sizes
+    x, dy, one = addresses
     for slot in prange(plan.slots):
         buffer = parts * part + slot * (plan.buffer + packed)
+        padded = space.ctypes.data + plan.size * buffer
         _clear(space, buffer, plan.buffer)
         for q in range(slot * parts // plan.slots, (slot + 1) * parts // plan.slots):
             _clear(space, q * part, part)
             sums = space.ctypes.data + plan.size * q * part
             for n in range(q * plan.images // parts, (q + 1) * plan.images // parts):
-                _add_image(sums, space.ctypes.data + plan.size * buffer, n, plan, packed, functions, addresses)
+                grad = dy + plan.size * n * plan.rows * plan.columns * plan.units
+                image = _pad(padded, x, n, functions[1], plan)
+                _add_image(sums, image, grad, padded + plan.size * plan.buffer, one, sizes, functions, plan)
+    _add_parts(space, sizes)
+
+
+@helper
+def _add_parts(space, sizes):
+    """The first of the sums becomes the sum of all."""
+    parts, part, _ = sizes
     for block in prange((part + COMBINE - 1) // COMBINE):
         first, last = np.uint64(block * COMBINE), np.uint64(min(part, (block + 1) * COMBINE))
         for q in range(1, parts):
@@ -201,16 +234,14 @@ def _weight_gradient(space, plan, sizes, functions, addresses):
 
 
 @helper
-def _add_image(sums, buffer, n, plan, packed, functions, addresses):
-    """Add the gradient of image n: weights first, then bias."""
+def _add_image(sums, image, grad, buffer, one, sizes, functions, plan):
+    """Add the gradient of one (padded) image to sums: weights first, then bias. `buffer` takes its packed dy."""
     multiply, pack = functions
-    x, dy, one = addresses
     size, units, pixels = plan.size, plan.units, plan.rows * plan.columns
     run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
-    image, grad = _pad(buffer, x, n, pack, plan), dy + size * n * pixels * units
     panel, row = plan.panel, units
-    if packed:  # the tile reads whole vectors of dy, and not those behind its end
-        panel, row, source, grad = pixels * plan.panel, plan.panel, grad, buffer + size * plan.buffer
+    if sizes[2]:  # the tile reads whole vectors of dy, and not those behind its end
+        panel, row, source, grad = pixels * plan.panel, plan.panel, grad, buffer
         call(pack, grad, panel, source, 1, units, units, pixels, plan.panel, plan.vector)
     block = max(1, PIXELS // max(1, plan.columns))
     for u in range(0, units, plan.panel):
@@ -233,13 +264,19 @@ def _add_image(sums, buffer, n, plan, packed, functions, addresses):
 def conv2d_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> None:
     """dx = the cells of dy W^T, added where they came from; see reference.conv2d_backward_input."""
     dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
-    plan = _plan(dy, dx, weight, stride, padding, lanes=dx.shape[3])
-    kernel_rows = -(-plan.kernel_rows // plan.step_h) * plan.step_h
-    panel = (kernel_rows * plan.kernel_columns * plan.units + plan.vector) * plan.panel  # `pack` may turn a square more
-    space = workspace("conv", -(-plan.channels // plan.panel) * panel, dx.dtype)
+    plan = _plan(dy.shape[1:3], dx, weight, stride, padding, lanes=dx.shape[3])
+    panel, panels = _input_panels(plan)
+    space = workspace("conv", panels, dx.dtype)
     _input_gradient.launch(
         plan.slots > 1, space, dx.reshape(-1), plan, panel, tile.functions(dx.dtype), _addresses(dy, weight)
     )
+
+
+def _input_panels(plan: _Plan) -> tuple[int, int]:
+    """Numbers in one panel, and in all, of the packed weights of an input gradient."""
+    kernel_rows = -(-plan.kernel_rows // plan.step_h) * plan.step_h
+    panel = (kernel_rows * plan.kernel_columns * plan.units + plan.vector) * plan.panel  # `pack` may turn a square more
+    return panel, -(-plan.channels // plan.panel) * panel
 
 
 @kernel
@@ -250,34 +287,49 @@ def _input_gradient(space, dx, plan, panel, functions, addresses):
     as [column j][i % sh][i // sh], and those rows are the groups of one product. A row of dx, which stays in the L1
     cache, collects the products of all columns j.
     """
-    multiply, pack = functions
     dy, weight = addresses
-    size, units, row = plan.size, plan.units, plan.width * plan.channels
+    panels = space.ctypes.data
+    _pack_input(panels, weight, panel, functions[1], plan)
+    for line in prange(plan.images * plan.height):
+        n, h = line // plan.height, line % plan.height
+        grad = dy + plan.size * n * plan.rows * plan.columns * plan.units
+        _collect(dx, n, h, grad, panels, panel, functions[0], plan)
+
+
+@helper
+def _pack_input(panels, weight, panel, pack, plan):
+    """Turn the weights into panels of channels, ordered as above, and by address: `pack` writes junk behind a panel."""
     steps = (plan.kernel_rows + plan.step_h - 1) // plan.step_h
     for j in range(plan.kernel_columns):
         for phase in range(plan.step_h):
             for i in range(phase, plan.kernel_rows, plan.step_h):
-                to = ((j * plan.step_h + phase) * steps + i // plan.step_h) * units * plan.panel
-                cell = (i * plan.kernel_columns + j) * plan.channels * units
+                to = ((j * plan.step_h + phase) * steps + i // plan.step_h) * plan.units * plan.panel
+                cell = (i * plan.kernel_columns + j) * plan.channels * plan.units
                 call(
-                    pack, space.ctypes.data + size * to, panel, weight + size * cell, units, 1,
-                    plan.channels, units, plan.panel, plan.vector,
+                    pack, panels + plan.size * to, panel, weight + plan.size * cell, plan.units, 1,
+                    plan.channels, plan.units, plan.panel, plan.vector,
                 )  # fmt: skip
-    for line in prange(plan.images * plan.height):
-        _clear(dx, line * row, row)
-        n, h = line // plan.height, line % plan.height
-        last, phase = (h + plan.top) // plan.step_h, (h + plan.top) % plan.step_h
-        first = max(0, last - plan.rows + 1)  # i = phase + sh s reads row oh = last - s, for first <= s < stop
-        stop = min(last + 1, (plan.kernel_rows - phase + plan.step_h - 1) // plan.step_h)
-        for c in range(0, plan.channels, plan.panel):
-            for j in range(plan.kernel_columns):
-                ow = max(0, (plan.left - j + plan.step_w - 1) // plan.step_w)  # the first whose cell j is in the image
-                end = min(plan.columns, (plan.width + plan.left - j + plan.step_w - 1) // plan.step_w)
-                to = dx.ctypes.data + size * (line * row + (ow * plan.step_w + j - plan.left) * plan.channels + c)
-                a = dy + size * ((n * plan.rows + last - first) * plan.columns + ow) * units
-                b = ((j * plan.step_h + phase) * steps + first) * units * plan.panel + c // plan.panel * panel
-                _multiply(
-                    multiply, plan, end - ow, to, plan.step_w * plan.channels, to, plan.step_w * plan.channels,
-                    a, units, -plan.columns * units, 1, space.ctypes.data + size * b, plan.panel,
-                    min(plan.panel, plan.channels - c), stop - first, units,
-                )  # fmt: skip
+
+
+@helper
+def _collect(dx, n, h, grad, panels, panel, multiply, plan):
+    """Write row h of image n of dx, from the image's dy at `grad`."""
+    size, units, row = plan.size, plan.units, plan.width * plan.channels
+    steps = (plan.kernel_rows + plan.step_h - 1) // plan.step_h
+    line = n * plan.height + h
+    _clear(dx, line * row, row)
+    last, phase = (h + plan.top) // plan.step_h, (h + plan.top) % plan.step_h
+    first = max(0, last - plan.rows + 1)  # i = phase + sh s reads row oh = last - s, for first <= s < stop
+    stop = min(last + 1, (plan.kernel_rows - phase + plan.step_h - 1) // plan.step_h)
+    for c in range(0, plan.channels, plan.panel):
+        for j in range(plan.kernel_columns):
+            ow = max(0, (plan.left - j + plan.step_w - 1) // plan.step_w)  # the first whose cell j is in the image
+            end = min(plan.columns, (plan.width + plan.left - j + plan.step_w - 1) // plan.step_w)
+            to = dx.ctypes.data + size * (line * row + (ow * plan.step_w + j - plan.left) * plan.channels + c)
+            a = grad + size * ((last - first) * plan.columns + ow) * units
+            b = ((j * plan.step_h + phase) * steps + first) * units * plan.panel + c // plan.panel * panel
+            _multiply(
+                multiply, plan, end - ow, to, plan.step_w * plan.channels, to, plan.step_w * plan.channels,
+                a, units, -plan.columns * units, 1, panels + size * b, plan.panel,
+                min(plan.panel, plan.channels - c), stop - first, units,
+            )  # fmt: skip

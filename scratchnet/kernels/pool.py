@@ -2,7 +2,8 @@
 
 Forward writes one line of windows (n, oh) per step of the parallel loop. Backward turns the question round and writes
 one row of the image (n, h) per step, adding up what the windows over it hand back: no two threads ever write one row,
-also where windows overlap. The innermost loop runs over the channels, which lie side by side.
+also where windows overlap. The innermost loop runs over the channels, which lie side by side; that of max pooling is
+written by hand (winners.py).
 """
 
 from __future__ import annotations
@@ -10,54 +11,51 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import kernel
+from scratchnet.kernels import winners
+from scratchnet.kernels.conv import _addresses, _clear
+from scratchnet.kernels.jit import kernel, worth_threads
 from scratchnet.kernels.windows import Pair, _inside
 
 
-@kernel
 def max_pool2d_forward(
     y: np.ndarray, index: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> None:
     """y = max over the window, index = which cell; see reference.max_pool2d_forward."""
-    height, width, channels = y.shape[1:]
-    for line in prange(y.shape[0] * height):
-        n, oh = line // height, line % height
-        top, i_first, i_last = _inside(oh, stride[0], padding[0], kernel_size[0], x.shape[1])
-        for ow in range(width):
-            left, j_first, j_last = _inside(ow, stride[1], padding[1], kernel_size[1], x.shape[2])
-            for c in range(channels):
-                y[n, oh, ow, c] = x[n, top + i_first, left + j_first, c]
-                index[n, oh, ow, c] = i_first * kernel_size[1] + j_first
-            for i in range(i_first, i_last):
-                for j in range(j_first, j_last):
-                    tap = np.uint8(i * kernel_size[1] + j)
-                    for c in range(channels):
-                        best, cell = y[n, oh, ow, c], x[n, top + i, left + j, c]
-                        # `not <=` also lets a NaN win; `best == best` keeps the first one
-                        wins = best == best and not (cell <= best)
-                        y[n, oh, ow, c] = cell if wins else best
-                        index[n, oh, ow, c] = tap if wins else index[n, oh, ow, c]
+    pool = winners.plan(x.shape[1:3], y, kernel_size, stride, padding)
+    functions, addresses = winners.functions(y.dtype), _addresses(y, index, np.ascontiguousarray(x))
+    _max_pool.launch(worth_threads((x,)), y.shape[0], pool, functions, addresses)
 
 
 @kernel
+def _max_pool(images, pool, functions, addresses):
+    y, index, x = addresses
+    line, image = pool.columns * pool.channels, pool.height * pool.width * pool.channels
+    for task in prange(images * pool.rows):
+        n, oh = task // pool.rows, task % pool.rows
+        at = n * pool.rows * line
+        winners.pool_line(functions[0], pool, y + pool.size * at, index + at, x + pool.size * n * image, oh)
+
+
 def max_pool2d_backward(
     dx: np.ndarray, dy: np.ndarray, index: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> None:
     """dx = dy of the windows it won; see reference.max_pool2d_backward."""
-    height, width, channels = dy.shape[1:]
-    zero = dx.dtype.type(0)
-    for row in prange(dx.shape[0] * dx.shape[1]):
-        n, h = row // dx.shape[1], row % dx.shape[1]
-        dx[n, h] = zero
-        for i in range(kernel_size[0]):
-            oh = (h + padding[0] - i) // stride[0]
-            if oh * stride[0] == h + padding[0] - i and 0 <= oh < height:
-                for ow in range(width):
-                    left, j_first, j_last = _inside(ow, stride[1], padding[1], kernel_size[1], dx.shape[2])
-                    for j in range(j_first, j_last):
-                        tap = np.uint8(i * kernel_size[1] + j)
-                        for c in range(channels):
-                            dx[n, h, left + j, c] += dy[n, oh, ow, c] if index[n, oh, ow, c] == tap else zero
+    pool = winners.plan(dx.shape[1:3], dy, kernel_size, stride, padding)
+    dy, index = np.ascontiguousarray(dy), np.ascontiguousarray(index)
+    functions, addresses = winners.functions(dx.dtype), _addresses(dx, dy, index)
+    _max_pool_gradient.launch(worth_threads((dx,)), dx.reshape(-1), dx.shape[0], pool, functions, addresses)
+
+
+@kernel
+def _max_pool_gradient(dx, images, pool, functions, addresses):
+    to, dy, index = addresses
+    row, line = pool.width * pool.channels, pool.columns * pool.channels
+    for task in prange(images * pool.height):
+        _clear(dx, task * row, row)
+        n, h = task // pool.height, task % pool.height
+        at = n * pool.rows * line
+        grad = dy + pool.size * at
+        winners.spread_row(functions[1], pool, to + pool.size * n * pool.height * row, grad, grad, index + at, h)
 
 
 @kernel

@@ -218,24 +218,25 @@ class _Memory:
 
     def __init__(self, address: int, size: int, shape: tuple[int, int], steps: tuple[int, int]) -> None:
         strides = tuple(size * step for step in steps)
-        kind = np.dtype(f"f{size}").str
+        kind = np.dtype(f"f{size}" if size > 1 else "u1").str
         memory = {"data": (address, False), "typestr": kind, "shape": shape, "strides": strides, "version": 3}
         self.__array_interface__ = memory
 
 
-def _matrix(*args: Any) -> np.ndarray:
+def matrix(*args: Any) -> np.ndarray:
+    """Look at memory as a matrix: address, bytes of a number, shape, steps in numbers."""
     return np.asarray(_Memory(*args))
 
 
 def _tile_plain(
     size, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k
 ):  # fmt: skip
-    sums = _matrix(d, size, (rows, lanes), (d_row, 1)).copy()
+    sums = matrix(d, size, (rows, lanes), (d_row, 1)).copy()
     with np.errstate(all="ignore"):
         for g in range(groups):
-            left = _matrix(a + size * g * a_group, size, (rows, k), (a_row, a_k))
-            sums += left @ _matrix(b + size * g * k * b_row, size, (k, lanes), (b_row, 1))
-    _matrix(c, size, (rows, lanes), (c_row, 1))[...] = sums
+            left = matrix(a + size * g * a_group, size, (rows, k), (a_row, a_k))
+            sums += left @ matrix(b + size * g * k * b_row, size, (k, lanes), (b_row, 1))
+    matrix(c, size, (rows, lanes), (c_row, 1))[...] = sums
 
 
 def _move_plain(size, to, to_at, source, source_at, lanes):
@@ -245,8 +246,8 @@ def _move_plain(size, to, to_at, source, source_at, lanes):
 def _turn_plain(size, to, to_at, to_row, source, source_at, row, rows, columns):
     lanes = vector_unit().bytes // size
     shape = (min(rows, lanes), min(columns, lanes))
-    square = _matrix(source + size * source_at, size, shape, (row, 1))
-    _matrix(to + size * to_at, size, shape, (1, to_row))[...] = square
+    square = matrix(source + size * source_at, size, shape, (row, 1))
+    matrix(to + size * to_at, size, shape, (1, to_row))[...] = square
 
 
 # --- how kernels reach them --------------------------------------------------------------------------------------

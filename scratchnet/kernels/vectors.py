@@ -111,6 +111,39 @@ class Vectors:
         pointer = self.builder.inttoptr(address, self.type.as_pointer())
         self.call(f"llvm.masked.store.{self.suffix}.p0", VOID, vector, pointer, I32(self.size), mask)
 
+    def whole_or_part(self, lanes: ir.Value, emit: Callable[[ir.Value], None]) -> None:
+        """Emit twice, for the mask of a whole vector and for that of its first `lanes`, and choose.
+
+        Processors without masked instructions take a part lane by lane; LLVM sees that the whole needs no mask.
+        """
+        flags = ir.VectorType(ir.IntType(1), self.lanes)
+        with self.builder.if_else(self.builder.icmp_signed(">=", lanes, I64(self.lanes))) as (whole, part):
+            with whole:
+                emit(ir.Constant(flags, [1] * self.lanes))
+            with part:
+                emit(self.mask(lanes))
+
+    def flag(self, integer: ir.Value) -> ir.Value:
+        """True in every lane where the integer is not 0."""
+        return self.spread(self.builder.icmp_signed("!=", integer, I64(0)), ir.VectorType(ir.IntType(1), self.lanes))
+
+    def number(self, integer: ir.Value) -> ir.Value:
+        """A small integer in every lane."""
+        return self.spread(self.builder.trunc(integer, I32), self.indices)
+
+    def load_bytes(self, address: ir.Value, mask: ir.Value) -> ir.Value:
+        """A byte for each lane, as integers."""
+        kind = ir.VectorType(I8, self.lanes)
+        pointer = self.builder.inttoptr(address, kind.as_pointer())
+        name = f"llvm.masked.load.v{self.lanes}i8.p0"
+        return self.builder.zext(self.call(name, kind, pointer, I32(1), mask, ir.Constant(kind, None)), self.indices)
+
+    def store_bytes(self, integers: ir.Value, address: ir.Value, mask: ir.Value) -> None:
+        """The lowest byte of each lane's integer where the mask is True."""
+        small = self.builder.trunc(integers, ir.VectorType(I8, self.lanes))
+        pointer = self.builder.inttoptr(address, small.type.as_pointer())
+        self.call(f"llvm.masked.store.v{self.lanes}i8.p0", VOID, small, pointer, I32(1), mask)
+
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a * b + c."""
         if vector_unit().fused:

@@ -21,6 +21,7 @@ from scratchnet.reference.activations import (
     tanh_forward,
 )
 from scratchnet.reference.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
+from scratchnet.reference.conv_pool import conv2d_relu_max_pool2d_backward, conv2d_relu_max_pool2d_forward
 from scratchnet.reference.dense import dense_backward_input, dense_backward_weight, dense_forward
 from scratchnet.reference.dropout import dropout_backward, dropout_forward
 from scratchnet.reference.losses import binary_cross_entropy, gaussian_kl, mse, softmax_cross_entropy

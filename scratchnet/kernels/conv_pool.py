@@ -1,0 +1,139 @@
+"""A convolution, ReLU and max pooling, image by image; equations in reference/conv_pool.py.
+
+Each thread has room for the convolution's output of one image, which stays in its L2 cache. Forward fills that, pools
+it, and keeps only y and index. Backward fills it with the gradient, dy spread over the cells that won, and uses that up
+at once: for the sums of the weight gradient, and for dx of that image. Memory never sees either, which for small
+kernels costs more than the multiplications.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from scratchnet.kernels import tile, winners
+from scratchnet.kernels.conv import (
+    _add_image,
+    _add_parts,
+    _addresses,
+    _clear,
+    _collect,
+    _convolve,
+    _input_panels,
+    _pack_forward,
+    _pack_input,
+    _pad,
+    _panels,
+    _plan,
+    _sums,
+)
+from scratchnet.kernels.jit import kernel, workspace
+from scratchnet.kernels.windows import Pair
+
+
+def conv2d_relu_max_pool2d_forward(
+    y: np.ndarray,
+    index: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    size: Pair,
+    stride: Pair,
+    padding: Pair,
+    pool_size: Pair,
+    pool_stride: Pair,
+    pool_padding: Pair,
+) -> None:
+    """y, index = max_pool2d(max(conv2d(x, weight, bias), 0)); see reference.conv2d_relu_max_pool2d_forward."""
+    x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
+    plan = _plan(size, x, weight, stride, padding, lanes=weight.shape[3])
+    pool = winners.plan(size, y, pool_size, pool_stride, pool_padding, rectify=True)
+    room = plan.buffer + math.prod(size) * plan.units
+    space = workspace("conv", plan.slots * room + _panels(plan), y.dtype)
+    take, addresses = winners.functions(y.dtype).take, _addresses(y, index, x, weight, bias)
+    _forward.launch(plan.slots > 1, space, plan, pool, room, tile.functions(y.dtype), take, addresses)
+
+
+@kernel
+def _forward(space, plan, pool, room, functions, take, addresses):
+    """Convolve image n into the slot's room, and pool it into y[n] and index[n]."""
+    y, index, x, weight, bias = addresses
+    pooled, panels = pool.rows * pool.columns * pool.channels, space.ctypes.data + plan.size * plan.slots * room
+    _pack_forward(panels, weight, functions, plan)
+    for slot in prange(plan.slots):
+        _clear(space, slot * room, plan.buffer)
+        padded = space.ctypes.data + plan.size * slot * room
+        output = padded + plan.size * plan.buffer
+        for n in range(slot * plan.images // plan.slots, (slot + 1) * plan.images // plan.slots):
+            image = _pad(padded, x, n, functions[1], plan)
+            _convolve(output, image, panels, bias, 0, plan.rows, functions, plan)
+            for oh in range(pool.rows):
+                winners.pool_line(take, pool, y + plan.size * n * pooled, index + n * pooled, output, oh)
+
+
+def conv2d_relu_max_pool2d_backward(
+    dx: np.ndarray,
+    dweight: np.ndarray,
+    dbias: np.ndarray,
+    dy: np.ndarray,
+    y: np.ndarray,
+    index: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    size: Pair,
+    stride: Pair,
+    padding: Pair,
+    pool_size: Pair,
+    pool_stride: Pair,
+    pool_padding: Pair,
+) -> None:
+    """dx, dweight, dbias from dy where y > 0; see reference.conv2d_relu_max_pool2d_backward."""
+    dy, y, index, x, weight = (np.ascontiguousarray(array) for array in (dy, y, index, x, weight))
+    plan = _plan(size, x, weight, stride, padding, lanes=weight.shape[3])
+    back = _plan(size, x, weight, stride, padding, lanes=x.shape[3])
+    pool = winners.plan(size, y, pool_size, pool_stride, pool_padding, rectify=True)
+    (parts, part, packed), (panel, panels) = sums, _ = _sums(plan), _input_panels(back)
+    room = plan.buffer + math.prod(size) * plan.units + packed
+    space = workspace("conv", parts * part + plan.slots * room + panels, y.dtype)
+    one = np.ones(1, y.dtype)
+    functions, give = tile.functions(y.dtype), winners.functions(y.dtype).give
+    addresses = _addresses(dy, y, index, x, weight, one)
+    _backward.launch(
+        plan.slots > 1, space, dx.reshape(-1), plan, back, pool, sums, (room, panel), functions, give, addresses
+    )
+    dweight[...] = space[: dweight.size].reshape(dweight.shape)
+    dbias[...] = space[dweight.size : part]
+
+
+@kernel
+def _backward(space, dx, plan, back, pool, sizes, rooms, functions, give, addresses):
+    """Spread dy[n] over the slot's room, add the gradient of image n to the sums of its part, and write dx[n].
+
+    The parts, which have their own sums and are added up in order, are those of conv2d_backward_weight.
+    """
+    dy, y, index, x, weight, one = addresses
+    (parts, part, _), (room, panel) = sizes, rooms
+    size, pooled, row = plan.size, pool.rows * pool.columns * pool.channels, plan.columns * plan.units
+    panels = space.ctypes.data + size * (parts * part + plan.slots * room)
+    if dx.size > 0:
+        _pack_input(panels, weight, panel, functions[1], back)
+    for slot in prange(plan.slots):
+        start = parts * part + slot * room
+        output = start + plan.buffer
+        padded, grad = space.ctypes.data + size * start, space.ctypes.data + size * output
+        _clear(space, start, plan.buffer)
+        for q in range(slot * parts // plan.slots, (slot + 1) * parts // plan.slots):
+            _clear(space, q * part, part)
+            for n in range(q * plan.images // parts, (q + 1) * plan.images // parts):
+                at = n * pooled
+                for h in range(plan.rows):
+                    _clear(space, output + h * row, row)
+                    winners.spread_row(give, pool, grad, dy + size * at, y + size * at, index + at, h)
+                image, buffer = _pad(padded, x, n, functions[1], plan), grad + size * plan.rows * row
+                _add_image(space.ctypes.data + size * q * part, image, grad, buffer, one, sizes, functions, plan)
+                if dx.size > 0:
+                    for h in range(plan.height):
+                        _collect(dx, n, h, grad, panels, panel, functions[0], back)
+    _add_parts(space, sizes)
