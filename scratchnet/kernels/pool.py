@@ -23,7 +23,7 @@ def max_pool2d_forward(
     """y = max over the window, index = which cell; see reference.max_pool2d_forward."""
     pool = winners.plan(x.shape[1:3], y, kernel_size, stride, padding)
     functions, addresses = winners.functions(y.dtype), _addresses(y, index, np.ascontiguousarray(x))
-    _max_pool.launch(worth_threads((x,)), y.shape[0], pool, functions, addresses)
+    _max_pool.launch(worth_threads(x.size), y.shape[0], pool, functions, addresses)
 
 
 @kernel
@@ -43,7 +43,7 @@ def max_pool2d_backward(
     pool = winners.plan(dx.shape[1:3], dy, kernel_size, stride, padding)
     dy, index = np.ascontiguousarray(dy), np.ascontiguousarray(index)
     functions, addresses = winners.functions(dx.dtype), _addresses(dx, dy, index)
-    _max_pool_gradient.launch(worth_threads((dx,)), dx.reshape(-1), dx.shape[0], pool, functions, addresses)
+    _max_pool_gradient.launch(worth_threads(dx.size), dx.reshape(-1), dx.shape[0], pool, functions, addresses)
 
 
 @kernel
