@@ -6,12 +6,11 @@ Constants are made in the array's dtype: a bare 1 or 1.0 would turn a float32 lo
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import elementwise, helper
+from scratchnet.kernels.exponential import exp, log1p, tanh
+from scratchnet.kernels.jit import elementwise, precise
 
 
 @elementwise
@@ -47,11 +46,11 @@ def leaky_relu_backward(dx: np.ndarray, dy: np.ndarray, x: np.ndarray, slope: fl
         dx[i] = dy[i] if x[i] > zero else (slope * dy[i] if x[i] <= zero else x[i])
 
 
-@helper
+@precise
 def _sigmoid(v: float) -> float:
     """1 / (1 + exp(-v)) of one number, in its own dtype, without overflow."""
     one = type(v)(1)
-    e = math.exp(-abs(v))
+    e = exp(-abs(v))
     return (e if v < 0 else one) / (one + e)
 
 
@@ -74,7 +73,7 @@ def sigmoid_backward(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
 def tanh_forward(y: np.ndarray, x: np.ndarray) -> None:
     """y = tanh(x); see reference.tanh_forward."""
     for i in prange(x.size):
-        y[i] = math.tanh(x[i])
+        y[i] = tanh(x[i])
 
 
 @elementwise
@@ -90,7 +89,7 @@ def softplus_forward(y: np.ndarray, x: np.ndarray) -> None:
     """y = log(1 + exp(x)); see reference.softplus_forward."""
     zero = x.dtype.type(0)
     for i in prange(x.size):
-        y[i] = (zero if x[i] < zero else x[i]) + math.log1p(math.exp(-abs(x[i])))
+        y[i] = (zero if x[i] < zero else x[i]) + log1p(exp(-abs(x[i])))
 
 
 @elementwise

@@ -101,6 +101,11 @@ def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(**OPTIONS)(function)
 
 
+def precise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A helper whose arithmetic stays in the order written, in whatever kernel; only a * b + c may be fused."""
+    return numba.njit(**(OPTIONS | {"fastmath": {"contract"}}))(function)
+
+
 def native(function: Callable[..., None], *argument_types: Any) -> int:
     """Compile a function for these types now, or load it from the cache; returns the address of its machine code.
 

@@ -1,6 +1,6 @@
 """Losses, rows in parallel; equations in reference/losses.py.
 
-A row is summed by one thread in float64: beside a scalar exp that is free, and the batch's loss keeps its digits.
+A row is summed by one thread in float64: beside its exponentials that is little, and the batch's loss keeps its digits.
 Where a difference must be taken first (`gap`, `rest`), an abs that changes nothing stands around it: fastmath may add
 in another order, but not through an abs.
 """
@@ -12,31 +12,47 @@ import math
 import numpy as np
 from numba import prange
 
+from scratchnet.kernels.exponential import exp, expm1, log1p, rank, ranked
 from scratchnet.kernels.jit import kernel
+
+BLOCK = 2048  # logits: they stay in the first cache
 
 
 @kernel
 def softmax_cross_entropy(
     losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, labels: np.ndarray, weight: np.ndarray
 ) -> None:
-    """losses = -weight log p[label], dlogits = weight (p - onehot); see reference.softmax_cross_entropy."""
-    classes = logits.shape[1]
-    for n in prange(logits.shape[0]):
-        top = logits[n, 0]
-        for k in range(1, classes):
-            top = logits[n, k] if logits[n, k] > top else top  # a NaN passed over here shows in `total`
-        total = np.float64(0)
-        for k in range(classes):
-            dlogits[n, k] = math.exp(logits[n, k] - top)
-            total += dlogits[n, k]
-        label = labels[n]
-        gap = abs(np.float64(top) - np.float64(logits[n, label]))
-        losses[n] = weight[n] * (math.log(total) + gap)
-        at_label = weight[n] * ((dlogits[n, label] - total) / total)
-        scale = dlogits.dtype.type(weight[n] / total)
-        for k in range(classes):
-            dlogits[n, k] *= scale
-        dlogits[n, label] = at_label
+    """losses = -weight log p[label], dlogits = weight (p - onehot); see reference.softmax_cross_entropy.
+
+    Rows are taken in blocks, so that the exponentials of many short rows are one loop.
+    """
+    rows, classes = logits.shape
+    flat, step = dlogits.reshape(-1), max(1, BLOCK // classes)
+    for block in prange((rows + step - 1) // step):
+        first, end = block * step, min(rows, block * step + step)
+        for n in range(first, end):
+            top = rank(logits[n, 0])  # of integers LLVM finds the largest a vector at a time; of floats, for NaN, not
+            for k in range(1, classes):
+                top = max(top, rank(logits[n, k]))
+            largest = ranked(top)
+            losses[n] = largest
+            for k in range(classes):
+                dlogits[n, k] = logits[n, k] - largest
+        exps = flat[first * classes : end * classes]
+        for i in range(exps.size):
+            exps[i] = exp(exps[i])
+        for n in range(first, end):
+            total = np.float64(0)
+            for k in range(classes):
+                total += dlogits[n, k]
+            label = labels[n]
+            gap = abs(losses[n] - np.float64(logits[n, label]))
+            losses[n] = weight[n] * (math.log(total) + gap)
+            at_label = weight[n] * ((dlogits[n, label] - total) / total)
+            scale = dlogits.dtype.type(weight[n] / total)
+            for k in range(classes):
+                dlogits[n, k] *= scale
+            dlogits[n, label] = at_label
 
 
 @kernel
@@ -50,9 +66,9 @@ def binary_cross_entropy(
         total = np.float64(0)
         for k in range(logits.shape[1]):
             z, t = logits[n, k], targets[n, k]
-            e = math.exp(-abs(z))
+            e = exp(-abs(z))
             rest = abs(one - t)
-            total += abs(z) * (t if z < zero else rest) + math.log1p(e)
+            total += abs(z) * (t if z < zero else rest) + log1p(e)
             q = e / (one + e)
             dlogits[n, k] = scale * (q - t if z < zero else rest - q)
         losses[n] = weight[n] * total
@@ -88,7 +104,7 @@ def gaussian_kl(
         half = mean.dtype.type(weight[n] / 2)
         total = np.float64(0)
         for k in range(mean.shape[1]):
-            excess = np.expm1(log_variance[n, k])
+            excess = expm1(log_variance[n, k])
             total += mean[n, k] * mean[n, k] + (excess - log_variance[n, k])
             dmean[n, k] = scale * mean[n, k]
             dlog_variance[n, k] = half * excess
