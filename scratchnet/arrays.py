@@ -43,7 +43,7 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
     if not is_plain_array(array):
         raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}; convert it with np.asarray")
     if dtype is None:
-        if array.dtype.name not in FLOATS:
+        if array.dtype.char not in "fd":
             raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}; convert it with .astype")
     elif array.dtype != dtype:
         wanted = np.dtype(dtype).name
@@ -150,13 +150,16 @@ def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray
         )
     if labels.shape != (count,):
         raise ValueError(f"{name}: expected shape ({count},), got {show_shape(labels.shape)}; one label per row")
-    bad = np.flatnonzero((labels < 0) | (labels >= classes))
-    if bad.size:
+    plain = labels
+    if not (type(labels) is np.ndarray and labels.flags.carray and labels.dtype == np.int64):
+        plain = np.require(labels, dtype=np.int64, requirements=("C", "A", "W", "E"))
+    if count and np.maximum.reduce(plain.view(np.uint64)) >= classes:  # seen as unsigned, a negative label is large
+        bad = np.flatnonzero((labels < 0) | (labels >= classes))
         raise ValueError(
             f"{name}: expected labels from 0 to {classes - 1} ({classes} classes), "
             f"got {labels[bad[0]]} at index {bad[0]} ({bad.size} bad in all)"
         )
-    return np.require(labels, dtype=np.int64, requirements=("C", "A", "W", "E"))
+    return plain
 
 
 def check_finite(name: str, array: np.ndarray) -> None:

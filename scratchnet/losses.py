@@ -1,5 +1,5 @@
-"""Losses: each returns (loss, gradient), the loss as a Python float summed in float64, the gradient new and ready for
-`net.backward`.
+"""Losses: each returns (loss, gradient), the loss as a Python float summed in float64, the gradient ready for
+`net.backward`: a new array, or `out` overwritten, which saves a training loop the memory of every step.
 
     reduction    loss is ...                                        and with sample_weight s
     "mean"       the mean over every element                        sum_n s[n] loss[n] / (E sum_n s[n])
@@ -13,6 +13,7 @@ NaN or infinity among the predictions comes out as a NaN or infinite loss: a div
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from types import ModuleType
@@ -24,6 +25,7 @@ from scratchnet.arrays import (
     check_array,
     check_choice,
     check_finite,
+    check_in_place,
     check_interval,
     check_labels,
     check_number,
@@ -31,6 +33,7 @@ from scratchnet.arrays import (
     check_same_shape,
     show_shape,
 )
+from scratchnet.kernels.jit import workspace
 
 REDUCTIONS = ("mean", "sum", "batchmean")
 
@@ -41,6 +44,7 @@ def softmax_cross_entropy(
     sample_weight: np.ndarray | None = None,
     reduction: str = "mean",
     ops: ModuleType = kernels,
+    out: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
     """Compare the softmax of `logits` with integer labels; stable for logits of any size.
 
@@ -50,6 +54,7 @@ def softmax_cross_entropy(
         sample_weight: (N,) float, finite, >= 0, not all 0; None counts every example once.
         reduction: "mean" (the same as "batchmean" here) or "sum".
         ops: the floor to compute on.
+        out: an array of the shape and dtype of the gradient, none of the arguments, to write it to. Overwritten.
 
     Returns:
         the loss, and its gradient by logits, (N, K).
@@ -61,11 +66,11 @@ def softmax_cross_entropy(
     check_ops(f"{name}: ops", ops)
     logits = _check_predictions(f"{name}: logits", logits, rank=2)
     labels = check_labels(f"{name}: labels", labels, *logits.shape)
-    losses, dlogits = np.empty(len(logits)), np.empty_like(logits)  # (N,), (N, K)
+    losses, dlogits = _row_losses(len(logits)), _gradient(f"{name}: out", out, logits)  # (N,), (N, K)
     weight = _row_weight(name, sample_weight, reduction, len(logits), 1)
     with np.errstate(all="ignore"):
         ops.softmax_cross_entropy(losses, dlogits, logits, labels, weight)
-        return float(losses.sum()), dlogits
+        return float(np.add.reduce(losses)), dlogits
 
 
 def binary_cross_entropy(
@@ -74,6 +79,7 @@ def binary_cross_entropy(
     sample_weight: np.ndarray | None = None,
     reduction: str = "mean",
     ops: ModuleType = kernels,
+    out: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
     """Compare the sigmoid of `logits` with targets in [0, 1], element by element; stable for logits of any size.
 
@@ -83,6 +89,7 @@ def binary_cross_entropy(
         sample_weight: (N,) float, finite, >= 0, not all 0; None counts every example once.
         reduction: "mean", "sum" or "batchmean".
         ops: the floor to compute on.
+        out: an array of the shape and dtype of the gradient, none of the arguments, to write it to. Overwritten.
 
     Returns:
         the loss, and its gradient by logits, of their shape.
@@ -95,7 +102,7 @@ def binary_cross_entropy(
     logits = _check_predictions(f"{name}: logits", logits)
     targets = _check_like(f"{name}: targets", targets, "logits", logits)
     check_interval(f"{name}: targets", targets, 0, 1)
-    return _elementwise(name, ops.binary_cross_entropy, logits, targets, sample_weight, reduction)
+    return _elementwise(name, ops.binary_cross_entropy, logits, targets, sample_weight, reduction, out)
 
 
 def mse(
@@ -104,6 +111,7 @@ def mse(
     sample_weight: np.ndarray | None = None,
     reduction: str = "mean",
     ops: ModuleType = kernels,
+    out: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
     """Square the errors (no factor 1/2, as PyTorch).
 
@@ -113,6 +121,7 @@ def mse(
         sample_weight: (N,) float, finite, >= 0, not all 0; None counts every example once.
         reduction: "mean", "sum" or "batchmean".
         ops: the floor to compute on.
+        out: an array of the shape and dtype of the gradient, none of the arguments, to write it to. Overwritten.
 
     Returns:
         the loss, and its gradient by predictions, of their shape.
@@ -124,7 +133,7 @@ def mse(
     predictions = _check_predictions("mse: predictions", predictions)
     targets = _check_like("mse: targets", targets, "predictions", predictions)
     check_finite("mse: targets", targets)
-    return _elementwise("mse", ops.mse, predictions, targets, sample_weight, reduction)
+    return _elementwise("mse", ops.mse, predictions, targets, sample_weight, reduction, out)
 
 
 def gaussian_kl(
@@ -133,6 +142,7 @@ def gaussian_kl(
     sample_weight: np.ndarray | None = None,
     reduction: str = "batchmean",
     ops: ModuleType = kernels,
+    out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
     """Measure how far N(mean, exp(log_variance)) is from N(0, 1): the second half of a variational autoencoder's loss.
 
@@ -142,6 +152,7 @@ def gaussian_kl(
         sample_weight: (N,) float, finite, >= 0, not all 0; None counts every example once.
         reduction: "batchmean", "mean" or "sum".
         ops: the floor to compute on.
+        out: two arrays of the shape and dtype of mean, neither of them an argument, for the gradients. Overwritten.
 
     Returns:
         the divergence, and its gradients by mean and by log_variance.
@@ -153,17 +164,15 @@ def gaussian_kl(
     mean = _check_predictions("gaussian_kl: mean", mean)
     log_variance = _check_like("gaussian_kl: log_variance", log_variance, "mean", mean)
     rows, size = len(mean), math.prod(mean.shape[1:])
-    losses, dmean, dlog_variance = (
-        np.empty(rows),
-        np.empty((rows, size), mean.dtype),
-        np.empty((rows, size), mean.dtype),
-    )
+    first, second = (None, None) if out is None else _two("gaussian_kl: out", out)
+    dmean = _gradient("gaussian_kl: out[0]", first, mean, log_variance)
+    dlog_variance = _gradient("gaussian_kl: out[1]", second, mean, log_variance, dmean)
+    losses = _row_losses(rows)
     weight = _row_weight("gaussian_kl", sample_weight, reduction, rows, size)
     with np.errstate(all="ignore"):
-        ops.gaussian_kl(
-            losses, dmean, dlog_variance, mean.reshape(rows, size), log_variance.reshape(rows, size), weight
-        )
-        return float(losses.sum()), (dmean.reshape(mean.shape), dlog_variance.reshape(mean.shape))
+        flat = (a.reshape(rows, size) for a in (dmean, dlog_variance, mean, log_variance))
+        ops.gaussian_kl(losses, *flat, weight)
+        return float(np.add.reduce(losses)), (dmean, dlog_variance)
 
 
 def l2_penalty(weight: np.ndarray, coefficient: float) -> tuple[float, np.ndarray]:
@@ -194,14 +203,41 @@ def _elementwise(
     targets: np.ndarray,
     sample_weight: np.ndarray | None,
     reduction: str,
+    out: np.ndarray | None,
 ) -> tuple[float, np.ndarray]:
     """Run an operation over (N, K) on arrays of (N, ...)."""
     rows, size = len(predictions), math.prod(predictions.shape[1:])
-    losses, gradient = np.empty(rows), np.empty((rows, size), predictions.dtype)  # (N,), (N, K)
+    losses, gradient = _row_losses(rows), _gradient(f"{name}: out", out, predictions, targets)  # (N,), (N, ...)
     weight = _row_weight(name, sample_weight, reduction, rows, size)
     with np.errstate(all="ignore"):  # what overflowed shows in the loss
-        operation(losses, gradient, predictions.reshape(rows, size), targets.reshape(rows, size), weight)
-        return float(losses.sum()), gradient.reshape(predictions.shape)
+        operation(losses, *(a.reshape(rows, size) for a in (gradient, predictions, targets)), weight)
+        return float(np.add.reduce(losses)), gradient
+
+
+def _row_losses(rows: int) -> np.ndarray:
+    """Where an operation writes the loss of each row: (N,), for the time of one call."""
+    return workspace("losses", rows, np.dtype(np.float64))[:rows]
+
+
+def _gradient(name: str, out: np.ndarray | None, like: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """The array of the gradient: new, or `out`, fit to be written while `like` and `others` are read."""
+    if out is None:
+        return np.empty_like(like)
+    check_in_place(name, out, like.shape)
+    if out.dtype != like.dtype:
+        check_array(name, out, like.dtype)
+    if any(np.may_share_memory(out, array) for array in (like, *others)):
+        raise ValueError(
+            f"{name}: expected memory of its own, got that of another argument; make one with np.empty_like"
+        )
+    return out
+
+
+def _two(name: str, out: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a pair of arrays."""
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise TypeError(f"{name}: expected two arrays, one for each gradient, got {type(out).__name__}")
+    return out[0], out[1]
 
 
 def _check_predictions(name: str, array: np.ndarray, rank: int | None = None) -> np.ndarray:
@@ -221,19 +257,24 @@ def _check_like(name: str, array: np.ndarray, other_name: str, other: np.ndarray
 
 def _row_weight(name: str, sample_weight: np.ndarray | None, reduction: str, rows: int, elements: int) -> np.ndarray:
     """What each example's summed loss is multiplied by: (N,) float64."""
-    check_choice(f"{name}: reduction", reduction, REDUCTIONS)
+    if reduction not in REDUCTIONS:
+        check_choice(f"{name}: reduction", reduction, REDUCTIONS)
+    divisor = elements if reduction == "mean" else 1
     if sample_weight is None:
-        weight = np.ones(rows)
-    else:
-        weight = check_array(f"{name}: sample_weight", sample_weight, shape=(rows,)).astype(np.float64)
-        check_finite(f"{name}: sample_weight", weight)
-        check_interval(f"{name}: sample_weight", weight, 0, math.inf)
-        with np.errstate(over="ignore"):
-            total = weight.sum()
-        if not np.isfinite(total):
-            raise ValueError(f"{name}: sample_weight: expected a finite sum, got {total}; scale the weights down")
-        if not weight.any():
-            raise ValueError(f"{name}: sample_weight: expected at least one weight above 0, got {rows} zeros")
-    if reduction == "sum":
-        return weight
-    return weight / (weight.sum() * (elements if reduction == "mean" else 1))
+        return _equal_weight(rows, 1 if reduction == "sum" else rows * divisor)
+    weight = check_array(f"{name}: sample_weight", sample_weight, shape=(rows,)).astype(np.float64)
+    check_finite(f"{name}: sample_weight", weight)
+    check_interval(f"{name}: sample_weight", weight, 0, math.inf)
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if not np.isfinite(total):
+        raise ValueError(f"{name}: sample_weight: expected a finite sum, got {total}; scale the weights down")
+    if not weight.any():
+        raise ValueError(f"{name}: sample_weight: expected at least one weight above 0, got {rows} zeros")
+    return weight if reduction == "sum" else weight / (total * divisor)
+
+
+@functools.lru_cache(maxsize=8)
+def _equal_weight(rows: int, divisor: int) -> np.ndarray:
+    """The weight of examples that count alike: kept, for the batches of a run are of one or two sizes. Only read."""
+    return np.full(rows, 1 / divisor)

@@ -397,3 +397,51 @@ BAD = [
 def test_bad_input_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+@ALL
+@FLOORS
+@DTYPES
+def test_out_takes_the_gradient(name, ops, dtype):
+    function, arrays = example(name, dtype=dtype)
+    want = function(*arrays, ops=ops)
+    out = tuple(np.full_like(gradient, 7) for gradient in gradients(want))
+    loss, got = function(*arrays, ops=ops, out=out if name == "gaussian_kl" else out[0])
+    assert loss == want[0]
+    for array, same, gradient in zip(out, got if name == "gaussian_kl" else (got,), gradients(want)):
+        assert same is array
+        np.testing.assert_array_equal(array, gradient)
+
+
+@ALL
+def test_out_that_does_not_fit_is_refused(name):
+    function, arrays = example(name)
+    good = np.empty_like(arrays[0])
+    frozen = good.copy()
+    frozen.flags.writeable = False
+    for bad, error, message in (
+        (good.astype(np.float32), TypeError, "expected dtype float64, got float32"),
+        (good[:3], ValueError, r"expected shape \(6, 5\), got \(3, 5\)"),
+        (frozen, ValueError, "got a read-only one"),
+        (np.empty((6, 10))[:, ::2], ValueError, "got a strided"),
+        (arrays[0], ValueError, "expected memory of its own"),
+        (arrays[0].tolist(), TypeError, "expected a NumPy array, got list"),
+    ):
+        with pytest.raises(error, match=f"{name}: out.*{message}"):
+            function(*arrays, out=(good, bad) if name == "gaussian_kl" else bad)
+    if name == "gaussian_kl":
+        with pytest.raises(ValueError, match=r"out\[1\]: expected memory of its own"):
+            function(*arrays, out=(good, good))
+        with pytest.raises(TypeError, match="out: expected two arrays"):
+            function(*arrays, out=good)
+
+
+def test_a_short_batch_after_a_long_one():
+    """Row losses stand in memory that is kept: what an earlier, longer batch left there must not count."""
+    function, (logits, labels) = example("softmax_cross_entropy")
+    want = function(logits[:2], labels[:2])[0]
+    function(logits, labels)
+    assert function(logits[:2], labels[:2])[0] == want

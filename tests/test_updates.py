@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchnet import kernels, reference, threads
+from scratchnet.kernels import updates
 
 UPDATES = sorted(name for name in twin_cases.CASES if name.endswith("_update"))
 ALL_MODES = {name: twin_cases.CASES[name] for name in UPDATES} | twin_cases.MODES
@@ -141,12 +142,12 @@ def test_squared_norm_has_one_value(dtype, size):
     """Whichever body runs, and wherever the array starts in memory."""
     numbers = np.random.default_rng(size).standard_normal(size + 3).astype(dtype)
     found = set()
-    for body in (kernels.squared_norm.serial, kernels.squared_norm.parallel):
+    for body in (updates._squared_norm.serial, updates._squared_norm.parallel):
         for start in range(4):
             room = np.zeros(size + 3, dtype)
             room[start : start + size] = numbers[:size]
             total = np.empty(1)
-            body(total, room[start : start + size])
+            body(total, np.empty(-(-size // updates.CHUNK)), room[start : start + size])
             found.add(float(total[0]))
     assert len(found) == 1
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import kernel
+from scratchnet.kernels.jit import kernel, workspace
 
 CHUNKS = 32
 
@@ -26,11 +26,13 @@ def batch_norm_forward(
 ) -> None:
     """Normalise by this batch's mean and variance; see reference.batch_norm_forward."""
     rows = max(len(x), 1)
-    sums = np.empty((CHUNKS, x.shape[1]))
+    sums, total = _sums("batch norm", x.shape[1])
     _sum(sums, x)
-    mean[...] = sums.sum(axis=0) / rows
+    np.add.reduce(sums, axis=0, out=total)
+    np.divide(total, rows, out=mean, casting="same_kind")
     _sum_squares(sums, x, mean)
-    variance[...] = sums.sum(axis=0) / rows
+    np.add.reduce(sums, axis=0, out=total)
+    np.divide(total, rows, out=variance, casting="same_kind")
     batch_norm_apply(y, x, mean, variance, weight, bias, eps)
 
 
@@ -61,11 +63,19 @@ def batch_norm_backward(
     """dx = weight r (dy - mean(dy) - z mean(dy z)), z = (x - mean) r; see reference.batch_norm_backward."""
     rows = max(len(x), 1)
     r = 1 / np.sqrt(variance + x.dtype.type(eps))  # (C,)
-    sums, products = np.empty((CHUNKS, x.shape[1])), np.empty((CHUNKS, x.shape[1]))
+    (sums, sum_dy), (products, sum_dyx) = (_sums(name, x.shape[1]) for name in ("batch norm", "batch norm products"))
     _sum_products(sums, products, dy, x, mean)
-    dbias[...] = sums.sum(axis=0)
-    dweight[...] = products.sum(axis=0) * r
+    np.add.reduce(sums, axis=0, out=sum_dy)
+    np.add.reduce(products, axis=0, out=sum_dyx)
+    dbias[...] = sum_dy
+    np.multiply(sum_dyx, r, out=dweight, casting="same_kind")
     _subtract_means(dx, dy, x, mean, weight * r, dbias / x.dtype.type(rows), dweight * r / x.dtype.type(rows))
+
+
+def _sums(name: str, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Room for the sums of all chunks, (CHUNKS, C), and for their total, (C,), in float64."""
+    space = workspace(name, (CHUNKS + 1) * channels, np.dtype(np.float64))[: (CHUNKS + 1) * channels]
+    return space[channels:].reshape(CHUNKS, channels), space[:channels]
 
 
 @kernel

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import kernel
+from scratchnet.kernels.jit import kernel, workspace
 
 FEW_UNITS = 8  # measured: sorting pays from about here
 
@@ -38,9 +38,15 @@ def csr_dense_backward_weight(
     dy: np.ndarray,
 ) -> None:
     """dW = x^T dy, db = sum_n dy; see reference.csr_dense_backward_weight."""
-    np.sum(dy, axis=0, out=dbias)
-    multiply = _add_by_row if dy.shape[1] < FEW_UNITS else _add_by_column
-    multiply(dweight, indptr, indices, data, dy)
+    np.add.reduce(dy, axis=0, out=dbias)
+    if dy.shape[1] < FEW_UNITS:
+        _add_by_row(dweight, indptr, indices, data, dy)
+        return
+    features, count, integer = len(dweight), indices.size, np.dtype(np.int64)
+    places = workspace("csr columns", 2 * features + 1, integer)
+    row, value = workspace("csr rows", count, integer)[:count], workspace("csr values", count, data.dtype)[:count]
+    start, place = places[: features + 1], places[features + 1 : 2 * features + 1]
+    _add_by_column(dweight, start, place, row, value, indptr, indices, data, dy)
 
 
 @kernel
@@ -57,16 +63,26 @@ def _add_by_row(dweight: np.ndarray, indptr: np.ndarray, indices: np.ndarray, da
 
 @kernel
 def _add_by_column(
-    dweight: np.ndarray, indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, dy: np.ndarray
+    dweight: np.ndarray,
+    start: np.ndarray,
+    place: np.ndarray,
+    row: np.ndarray,
+    value: np.ndarray,
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    data: np.ndarray,
+    dy: np.ndarray,
 ) -> None:
-    """dweight = x^T dy, after a counting sort of the elements by column that keeps the order of rows in a column."""
-    start = np.zeros(dweight.shape[0] + 1, np.int64)  # column d has elements start[d] to start[d + 1]
+    """dweight = x^T dy, after a counting sort of the elements by column that keeps the order of rows in a column.
+
+    Column d has elements start[d] to start[d + 1] of (row, value); the next one goes to place[d].
+    """
+    start[:] = 0
     for j in range(indices.size):
         start[indices[j] + 1] += 1
     for d in range(dweight.shape[0]):
         start[d + 1] += start[d]
-    place = start.copy()
-    row, value = np.empty(indices.size, np.int64), np.empty_like(data)
+        place[d] = start[d]
     for n in range(dy.shape[0]):
         for j in range(indptr[n], indptr[n + 1]):
             i = place[indices[j]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import exact, helper, kernel
+from scratchnet.kernels.jit import exact, helper, kernel, workspace
 
 CHUNK = 8192  # numbers summed by one thread at a time: fixed, so that the order of a sum is too
 
@@ -245,11 +245,15 @@ def _sum_of_squares(numbers: np.ndarray) -> float:
     return total
 
 
-@kernel
 def squared_norm(total: np.ndarray, grads: np.ndarray) -> None:
     """total[0] = sum of squares: chunks of fixed size, added in order; see reference.squared_norm."""
-    chunks = (grads.size + CHUNK - 1) // CHUNK
-    partial = np.empty(chunks, np.float64)
+    chunks = -(-grads.size // CHUNK)
+    _squared_norm(total, workspace("squared_norm", chunks, total.dtype)[:chunks], grads)
+
+
+@kernel
+def _squared_norm(total: np.ndarray, partial: np.ndarray, grads: np.ndarray) -> None:
+    chunks = partial.size
     for c in prange(chunks):
         partial[c] = _sum_of_squares(grads[c * CHUNK : (c + 1) * CHUNK])
     total[0] = 0.0

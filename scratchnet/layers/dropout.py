@@ -53,7 +53,7 @@ class Dropout(Layer):
         self.step += 1
         key = dropout_key(self.seed, self.index, int(self.step[0]))
         if scipy.sparse.issparse(x):
-            data = np.empty_like(x.data)  # (J,)
+            data = self._sparse_data(x.nnz)  # (J,)
             self.ops.dropout_forward(data, x.data, key, self.p)
             y = type(x)((data, x.indices, x.indptr), shape=x.shape)
         else:
@@ -61,6 +61,13 @@ class Dropout(Layer):
             self.ops.dropout_forward(y, x, key, self.p)
         self._kept = (y, key)
         return y
+
+    def _sparse_data(self, count: int) -> np.ndarray:
+        """Room for the numbers of a sparse output, kept for the next batch as the buffers are."""
+        held = self._buffers.get("data")
+        if held is None or held.size < count:
+            held = self._buffers["data"] = np.empty(count + count // 4, self.dtype)  # batches differ in size
+        return held[:count]
 
     def _backward(self, dy: np.ndarray, kept: tuple, input_gradient: bool) -> np.ndarray | None:
         y, key = kept
