@@ -132,7 +132,9 @@ def train(
     while progress.epoch < epochs:
         lr, began = optimizer.current_lr(), time.perf_counter()
         with _bar(progress, epochs, x, show) as bar:
-            for xb, yb in batches(x, y, batch_size, seed, progress.epoch, start=progress.batch, dtype=net.dtype.name):
+            for xb, yb in batches(
+                x, y, batch_size, seed, progress.epoch, start=progress.batch, dtype=net.dtype.name, reuse=True
+            ):
                 lr = optimizer.current_lr()
                 with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as divergence
                     value, correct = _step(net, optimizer, xb, yb, loss, clip_norm, progress)
@@ -161,7 +163,7 @@ def evaluate(
 ) -> tuple[float, float]:
     """Measure (mean loss, accuracy) without training: dropout off, batch norm on its running statistics."""
     loss_sum, correct = 0.0, 0
-    for xb, yb in batches(x, y, batch_size, shuffle=False, dtype=net.dtype.name):
+    for xb, yb in batches(x, y, batch_size, shuffle=False, dtype=net.dtype.name, reuse=True):
         outputs = net.forward(xb)
         loss_sum += loss(outputs, yb, ops=net.ops)[0] * len(yb)
         correct += int(np.count_nonzero(outputs.argmax(axis=1) == yb))

@@ -251,3 +251,64 @@ def test_batches_of_held_out_rows():
         batches(Rows(np.full((3, 2), np.nan), np.array([1])), Y[:1])
     with pytest.raises(ValueError, match="at least one row"):
         batches(Rows(X, np.array([], int)), Y[:0])
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def forms():
+    """name -> rows of each kind that batches takes, 10 of them."""
+    rng = np.random.default_rng(1)
+    sparse = scipy.sparse.random_array((10, 30), density=0.3, format="csr", rng=rng, dtype=np.float32)
+    return {
+        "pixels": X,
+        "strided pixels": np.repeat(X, 2, axis=0)[::2],
+        "held-out pixels": Rows(np.concatenate([X[:3], X]), np.arange(3, 13)),
+        "rows counted from the end": Rows(X, np.arange(-10, 0)),
+        "float32": rng.standard_normal((10, 7)).astype(np.float32),
+        "float64": rng.standard_normal((10, 2, 3)),
+        "held-out floats": Rows(rng.standard_normal((20, 7)), np.arange(19, 9, -1)),
+        "sparse": sparse,
+        "sparse float64": sparse.astype(np.float64),
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reuse", [False, True])
+@pytest.mark.parametrize("name", forms())
+def test_every_form_gives_its_rows(name, reuse, dtype):
+    x = forms()[name]
+    seen = []
+    for xb, yb in batches(x, Y, 4, seed=2, dtype=dtype, reuse=reuse):
+        want = x[yb]
+        want = scale(want, dtype) if want.dtype == np.uint8 else want.astype(dtype)
+        assert xb.dtype == dtype and yb.dtype == np.int64
+        if scipy.sparse.issparse(want):
+            assert type(xb) is type(want) and xb.indices.dtype == want.indices.dtype
+            xb, want = xb.toarray(), want.toarray()
+        np.testing.assert_array_equal(xb, want)
+        seen += yb.tolist()
+    assert sorted(seen) == list(range(10))
+
+
+def test_reused_memory_is_the_same_and_fresh_memory_is_not():
+    for name in ("pixels", "float32", "sparse"):
+        for reuse in (False, True):
+            found = list(batches(forms()[name], Y, 5, reuse=reuse))
+            (first, first_y), (second, second_y) = found
+            if name == "sparse":
+                first, second = first.indptr, second.indptr
+            assert np.shares_memory(first, second) == reuse
+            assert np.shares_memory(first_y, second_y) == reuse
+
+
+def test_large_batches_are_gathered_by_many_threads_into_the_same_bits():
+    x = np.random.default_rng(0).integers(0, 256, (400, 32, 32), dtype=np.uint8)
+    y = np.arange(400)
+    xb, yb = next(batches(x, y, 300, seed=1))
+    np.testing.assert_array_equal(xb, scale(x[yb]))
+
+
+def test_rows_beyond_the_array_are_an_error():
+    with pytest.raises(IndexError):
+        next(batches(Rows(X, np.array([3, 10])), Y[:2], 2))

@@ -18,6 +18,7 @@ from scratchnet.arrays import (
     is_plain_array,
     show_shape,
 )
+from scratchnet.kernels.gather import gather, gather_csr
 
 LARGEST_SEED = 2**64 - 1
 ROWS_AT_ONCE = 4096  # of the check for NaN: bounds the memory it takes
@@ -58,10 +59,11 @@ def batches(
     shuffle: bool = True,
     start: int = 0,
     dtype: str = "float32",
+    reuse: bool = False,
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """Cut one epoch into batches. The last one may be short; none is dropped.
 
-    Each batch is a fresh copy, and only one batch at a time is ever converted to float.
+    Only one batch at a time is ever converted to float. Each is a fresh copy, unless `reuse` is asked for.
 
     Args:
         x: (N, ...) uint8 pixels, scaled to [0, 1]; or float32 / float64, or CSR, given on in `dtype`. Read.
@@ -72,6 +74,8 @@ def batches(
         shuffle: False keeps the rows in order, as for evaluation.
         start: the first batch to give, counted from 0: training that stopped in mid-epoch continues there.
         dtype: "float32" or "float64", that of the net.
+        reuse: True writes every batch into the same memory, so that a training loop allocates nothing: a batch is gone
+            when the next one is asked for.
 
     Returns:
         an iterator of (x_batch, y_batch): float or CSR, and int64.
@@ -88,7 +92,7 @@ def batches(
     count = count_batches(len(y), batch_size)
     if start > count:
         raise ValueError(f"batches: start: expected at most {count}, the batches of an epoch, got {start}")
-    return _cut(x, y, order, batch_size, start, dtype)
+    return _cut(x, y, order, range(start * batch_size, len(y), batch_size), batch_size, _Memory(reuse, dtype))
 
 
 def count_batches(rows: int, batch_size: int) -> int:
@@ -126,13 +130,62 @@ def shuffled(rows: int, seed: int, stream: int) -> np.ndarray:
     return np.argsort(np.random.Philox(key=np.array(key, np.uint64)).random_raw(rows), kind="stable")
 
 
+class _Memory:
+    """Where batches are written: new arrays, or the same ones again, which grow with the largest batch."""
+
+    def __init__(self, reuse: bool, dtype: str) -> None:
+        self.reuse, self.dtype = bool(reuse), np.dtype(dtype)
+        self.kept: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, rows: int, shape: tuple[int, ...] = (), dtype: Any = None) -> np.ndarray:
+        """An array of (rows, *shape), holding junk; of the batches' dtype unless another is given."""
+        held = self.kept.get(name)
+        if held is None or held.shape[0] < rows:
+            held = np.empty((rows, *shape), dtype or self.dtype)
+            if self.reuse:
+                self.kept[name] = held
+        return held[:rows]
+
+
 def _cut(
-    x: Any, y: np.ndarray, order: np.ndarray, batch_size: int, start: int, dtype: str
+    x: Any, y: np.ndarray, order: np.ndarray, starts: range, batch_size: int, memory: _Memory
 ) -> Iterator[tuple[Any, np.ndarray]]:
-    for first in range(start * batch_size, len(y), batch_size):
-        chosen = order[first : first + batch_size]
-        rows = x[chosen]
-        yield (scale(rows, dtype) if rows.dtype == np.uint8 else rows.astype(dtype, copy=False)), y[chosen]
+    rows, places = (x.array, x.index[order]) if isinstance(x, Rows) else (x, order)
+    take = _take_csr if scipy.sparse.issparse(x) else _take
+    plain = _is_plain(rows, places)
+    for first in starts:
+        chosen, index = order[first : first + batch_size], places[first : first + batch_size]
+        labels = memory.array("labels", len(chosen), dtype=np.int64)
+        np.take(y, chosen, out=labels, mode="clip")  # the other modes write to a copy first
+        if plain:
+            yield take(rows, index, memory), labels
+        else:
+            found = rows[index]
+            found = scale(found, memory.dtype.name) if found.dtype == np.uint8 else found
+            yield found.astype(memory.dtype, copy=False), labels
+
+
+def _is_plain(rows: Any, index: np.ndarray) -> bool:
+    """Whether the kernels can gather: every other layout would compile another version, for one pass over memory."""
+    if scipy.sparse.issparse(rows):
+        return rows.indices.dtype == rows.indptr.dtype == np.int32
+    laid_out = rows.flags.c_contiguous and rows.flags.aligned and rows.dtype.isnative and index.dtype == np.int64
+    return laid_out and index.min() >= 0 and index.max() < len(rows)
+
+
+def _take(rows: np.ndarray, index: np.ndarray, memory: _Memory) -> np.ndarray:
+    batch = memory.array("x", len(index), rows.shape[1:])
+    gather(batch, rows.view(np.ndarray), index)
+    return batch
+
+
+def _take_csr(x: Any, index: np.ndarray, memory: _Memory) -> Any:
+    indptr = memory.array("indptr", len(index) + 1, dtype=np.int32)
+    indptr[0] = 0
+    np.cumsum(x.indptr[index + 1] - x.indptr[index], out=indptr[1:])
+    data, indices = memory.array("data", indptr[-1]), memory.array("indices", indptr[-1], dtype=np.int32)
+    gather_csr(data, indices, indptr, x.data, x.indices, x.indptr, index)
+    return type(x)((data, indices, indptr), shape=(len(index), x.shape[1]))
 
 
 def _check_seed(name: str, seed: int) -> int:
