@@ -73,5 +73,8 @@ def _gather_csr(
 ) -> None:
     for i in prange(index.size):
         start, end = from_indptr[index[i]], from_indptr[index[i] + 1]
-        data[indptr[i] : indptr[i + 1]] = from_data[start:end]
-        indices[indptr[i] : indptr[i + 1]] = from_indices[start:end]
+        to, to_indices = data[indptr[i] : indptr[i + 1]], indices[indptr[i] : indptr[i + 1]]
+        numbers, columns = from_data[start:end], from_indices[start:end]
+        for j in range(to.size):
+            to[j] = numbers[j]
+            to_indices[j] = columns[j]

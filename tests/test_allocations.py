@@ -1,0 +1,138 @@
+"""A steady training step asks for no memory: the buffers of the step before serve again.
+
+Two ways to see it. Python and NumPy tell tracemalloc what they allocate. Numba does not, but a kernel that makes an
+array calls NRT_MemInfo_alloc, and its assembly says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from scratchnet import Sequential, kernels
+from scratchnet.data.batches import batches
+from scratchnet.kernels.jit import Kernel, kernel
+from scratchnet.losses import softmax_cross_entropy
+from scratchnet.models import cnn, logistic, mlp
+from scratchnet.optimizers import Adam, clip_grad_norm
+
+pytestmark = pytest.mark.jit_only
+
+ROWS, BATCH = 256, 64
+LIMIT = 12_000  # bytes of one call together: 4096 of numbers, and Python's own objects (SciPy's, for a sparse batch)
+
+
+def sparse_rows(rng):
+    return scipy.sparse.random_array((ROWS, 2000), density=0.05, format="csr", rng=rng, dtype=np.float32)
+
+
+NETS = {
+    "mlp": (lambda: mlp((784,), 10, 0.2), (784,), lambda rng: rng.integers(0, 256, (ROWS, 784), dtype=np.uint8)),
+    "cnn": (lambda: cnn((16, 16, 3), 10, 0.2), (16, 16, 3), lambda rng: rng.integers(0, 256, (ROWS, 16, 16, 3), "u1")),
+    "sparse": (lambda: logistic((2000,), 2, 0.2), (2000,), sparse_rows),
+}
+
+
+class Step:
+    """A net with all that a step needs; `calls` yields the parts of one step as (name, function)."""
+
+    def __init__(self, name):
+        layers, shape, rows = NETS[name]
+        rng = np.random.default_rng(0)
+        self.net = Sequential(layers(), shape)
+        self.optimizer = Adam(self.net.params)
+        classes = self.net.output_shape[0]
+        x, y = rows(rng), rng.integers(0, classes, ROWS)
+        self.data = (batch for epoch in range(99) for batch in [batches(x, y, BATCH, epoch=epoch, reuse=True)])
+        self.batches = next(self.data)
+        self.gradient = np.empty((BATCH, classes), np.float32)
+
+    def next_batch(self):
+        self.x, self.y = next(self.batches)
+
+    def forward(self):
+        self.outputs = self.net.forward(self.x, train=True)
+
+    def loss(self):
+        softmax_cross_entropy(self.outputs, self.y, out=self.gradient)
+
+    def backward(self):
+        self.net.backward(self.gradient)
+
+    def clip(self):
+        clip_grad_norm(self.net.grads, math.inf)
+
+    def update(self):
+        self.optimizer.step(self.net.grads)
+
+    PARTS = ("next_batch", "forward", "loss", "backward", "clip", "update")
+
+    def peaks(self, steps):
+        """part -> the least memory it asked for in one of the steps, in bytes."""
+        found = {part: [] for part in self.PARTS}
+        for _ in range(steps):
+            for part in self.PARTS:
+                tracemalloc.reset_peak()
+                before = tracemalloc.get_traced_memory()[0]
+                getattr(self, part)()
+                found[part].append(tracemalloc.get_traced_memory()[1] - before)
+        return {part: min(peaks) for part, peaks in found.items()}
+
+
+def steady_peaks(name, spoil=lambda step: None):
+    """The memory of each part of a step, after two to warm up."""
+    step = Step(name)
+    spoil(step)
+    tracemalloc.start()
+    try:
+        step.peaks(2)
+        return step.peaks(2)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_steady_step_allocates_nothing(name):
+    assert {part: peak for part, peak in steady_peaks(name).items() if peak > LIMIT} == {}
+
+
+@pytest.mark.parametrize("part", Step.PARTS)
+def test_an_array_of_2000_numbers_is_seen(part, monkeypatch):
+    whole = getattr(Step, part)
+    monkeypatch.setattr(Step, part, lambda self: (np.zeros(2000), whole(self)))
+    assert [p for p, peak in steady_peaks("mlp").items() if peak > LIMIT] == [part]
+
+
+def allocates(body):
+    """Whether a compiled kernel makes an array."""
+    return any("NRT_MemInfo_alloc" in text for text in body.inspect_asm().values())
+
+
+def test_no_kernel_makes_an_array():
+    for name in NETS:
+        Step(name).peaks(1)
+    compiled = []
+    for module in pkgutil.iter_modules(kernels.__path__):
+        for name, value in vars(importlib.import_module(f"scratchnet.kernels.{module.name}")).items():
+            if isinstance(value, Kernel) and value.serial.signatures:
+                compiled.append(name)
+                assert not allocates(value.serial), f"{module.name}.{name} makes an array: take one from workspace()"
+    assert {"adam_update", "softmax_cross_entropy", "_sum_rows", "csr_dense_forward", "_squared_norm"} <= set(compiled)
+
+
+def test_an_array_made_in_a_kernel_is_seen():
+    @kernel
+    def planted(out):
+        room = np.zeros(2000)
+        for i in range(room.size):
+            room[i] += i
+        out[0] = room.sum() + room[out.size]
+
+    planted.serial(np.zeros(1))
+    assert allocates(planted.serial)
