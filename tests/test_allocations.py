@@ -25,7 +25,7 @@ from scratchnet.optimizers import Adam, clip_grad_norm
 pytestmark = pytest.mark.jit_only
 
 ROWS, BATCH = 256, 64
-LIMIT = 12_000  # bytes of one call together: 4096 of numbers, and Python's own objects (SciPy's, for a sparse batch)
+LIMIT = 5 * 1024  # bytes of one call together: 4096 of numbers, and what Python makes of its own objects
 
 
 def sparse_rows(rng):
@@ -123,7 +123,7 @@ def test_no_kernel_makes_an_array():
             if isinstance(value, Kernel) and value.serial.signatures:
                 compiled.append(name)
                 assert not allocates(value.serial), f"{module.name}.{name} makes an array: take one from workspace()"
-    assert {"adam_update", "softmax_cross_entropy", "_sum_rows", "csr_dense_forward", "_squared_norm"} <= set(compiled)
+    assert {"adam_update", "softmax_cross_entropy", "csr_dense_forward", "_squared_norm"} <= set(compiled)
 
 
 def test_an_array_made_in_a_kernel_is_seen():

@@ -122,6 +122,7 @@ def test_only_a_batch_at_a_time_becomes_float():
     import tracemalloc
 
     x = np.zeros((4000, 32, 32, 3), np.uint8)  # 12 MB; as float32 49 MB, a batch 1.6 MB
+    next(batches(x, np.zeros(4000, np.int64), 128))  # compiles
     tracemalloc.start()
     for _ in batches(x, np.zeros(4000, np.int64), 128):
         pass

@@ -21,7 +21,7 @@ def gather(batch: np.ndarray, rows: np.ndarray, index: np.ndarray) -> None:
     """
     kernel = _gather_pixels if rows.dtype == np.uint8 else _gather_numbers
     flat, flat_rows = batch.reshape(len(batch), -1), rows.reshape(len(rows), -1)
-    kernel.launch(worth_threads((batch,)), flat, flat_rows, index)  # the size of the dataset does not count
+    kernel.launch(worth_threads(batch.size), flat, flat_rows, index)  # the size of the dataset does not count
 
 
 @exact
@@ -58,7 +58,7 @@ def gather_csr(
         from_data, from_indices, from_indptr: the matrix. Read.
         index: (M,) int64. Read.
     """
-    _gather_csr.launch(worth_threads((data,)), data, indices, indptr, from_data, from_indices, from_indptr, index)
+    _gather_csr.launch(worth_threads(data.size), data, indices, indptr, from_data, from_indices, from_indptr, index)
 
 
 @exact
