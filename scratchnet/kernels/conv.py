@@ -11,6 +11,8 @@ in place. What is the row p, the group g and the k of A[p, g, k] in tile.py:
 
 Forward and weight gradient read a padded image: each is copied into a buffer of zeros before its turn, small enough to
 stay in the L2 cache; without padding it is read where it is. The input gradient visits only windows that reach a cell.
+
+Where fewer multiplications pay, winograd.py does all this another way.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels import tile
+from scratchnet.kernels import tile, winograd
 from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspace
 from scratchnet.kernels.tile import call
 from scratchnet.kernels.windows import Pair
@@ -118,6 +120,8 @@ def conv2d_forward(
     y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: Pair, padding: Pair
 ) -> None:
     """y = windows(x) W + b; see reference.conv2d_forward."""
+    if winograd.is_faster(y, x, weight, stride):
+        return winograd.forward(y, x, weight, bias, padding)
     x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
     plan = _plan(y.shape[1:3], x, weight, stride, padding, lanes=weight.shape[3])
     space = workspace("conv", plan.slots * plan.buffer + _panels(plan), y.dtype)
@@ -180,6 +184,8 @@ def conv2d_backward_weight(
     dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: np.ndarray, stride: Pair, padding: Pair
 ) -> None:
     """dW = windows(x)^T dy, db = sum dy; see reference.conv2d_backward_weight."""
+    if winograd.is_faster(dy, x, dweight, stride):
+        return winograd.backward_weight(dweight, dbias, x, dy, padding)
     x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), np.ones(1, dy.dtype)
     plan = _plan(dy.shape[1:3], x, dweight, stride, padding, lanes=dy.shape[3])
     parts, part, packed = sums = _sums(plan)
@@ -263,6 +269,8 @@ def _add_image(sums, image, grad, buffer, one, sizes, functions, plan):
 
 def conv2d_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> None:
     """dx = the cells of dy W^T, added where they came from; see reference.conv2d_backward_input."""
+    if winograd.is_faster(dy, dx, weight, stride):
+        return winograd.backward_input(dx, dy, weight, padding)
     dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
     plan = _plan(dy.shape[1:3], dx, weight, stride, padding, lanes=dx.shape[3])
     panel, panels = _input_panels(plan)

@@ -1,0 +1,366 @@
+"""Convolution by Winograd's transforms, 3x3 and 5x5 at stride 1: 4 and 6.25 times fewer multiplications.
+
+    Y = A^T [(G w G^T) * (B^T x B)] A + b         x: an S x S tile of the image, Y: m x m cells of y, w: R x R taps
+
+For every one of the S S points, `*` is a product over the channels, of all tiles at once. With V = B^T x B, U = G w G^T
+and M = A dy A^T the gradients are the same picture, turned:
+
+    pass               product, at every point      result
+    forward            M = V U                      y = A^T M A + b
+    weight gradient    dU = V^T M                   dw = G^T dU G;    db = M at the point (1, 1), where A is 1
+    input gradient     V = M U^T                    dx = the tiles B V B^T, which overlap, added up
+
+    V    what a tile of x is at the points           (S S, tiles, C)       R = 3: S = 6, 36 points
+    U    what the weights are there                  (S S, C, U)           R = 5: S = 8, 64 points
+    M    what a tile of y or dy is there             (S S, tiles, U)       m = 4
+
+The matrices and the transforms stand in winograd_transform.py, the products are made of the tiles of tile.py. V and M
+hold the tiles of as many images as fit in the L2 cache, or of a part of one. Every sum has one order, whoever computes
+it.
+
+The price is rounding: the error of a result in float32, relative to the largest, stays below 1e-4 for unit-normal data
+(about 1e-5; directly 1e-6), and a NaN or infinity spreads to the whole of its tiles, infinity as NaN. Whoever minds
+says `use(False)`, or starts the program with SCRATCHNET_WINOGRAD=off.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange
+
+from scratchnet.kernels import tile
+from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspace
+from scratchnet.kernels.tile import call
+from scratchnet.kernels.windows import Pair
+from scratchnet.kernels.winograd_transform import OUTPUTS, ZEROS, function, side, spare
+
+CACHE = 1_200_000  # bytes of V and M: so much is kept in an L2 cache
+CHUNK = 32  # images whose weight gradients are one sum; the sums of the chunks are added in order
+AWAY = 1  # empty rows of channels between points, for at steps of 2^n bytes all would fall on the same lines of a cache
+
+_on = os.environ.get("SCRATCHNET_WINOGRAD", "").lower() != "off"
+
+
+def use(on: bool) -> None:
+    """Let convolutions be computed in this way where it is faster (the default), or never.
+
+    Args:
+        on: True or False, for the whole process. SCRATCHNET_WINOGRAD=off makes False the default.
+    """
+    global _on
+    _on = bool(on)
+
+
+def is_faster(y: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair) -> bool:
+    """Whether a convolution is one for this file, as measured: enough channels on both sides, and images, not dots."""
+    size, (channels, units) = weight.shape[:2], weight.shape[2:]
+    known = stride == (1, 1) and size in ((3, 3), (5, 5)) and y.size > 0
+    return _on and known and min(channels, units) >= 16 and min(y.shape[1:3]) >= 3
+
+
+class _Images(NamedTuple):
+    """One side of a convolution, x or y: its images, and the tiles of them at the points, V or M."""
+
+    height: int
+    width: int
+    channels: int
+    top: int  # rows of padding: the first tile starts so far outside
+    left: int
+    at: int  # where the points start in the memory of a slot
+    row: int  # numbers of a tile at one point: the channels, and what fills their last vector
+    step: int  # numbers from point to point
+
+
+class _Plan(NamedTuple):
+    """The sizes of a convolution, and how it is done."""
+
+    images: int  # N
+    size: int  # R
+    side: int  # S
+    points: int  # S S
+    down: int  # tiles in a column of an image
+    across: int  # tiles in a row of it: a line
+    lines: int  # of tiles that V and M hold: those of whole images, or a part of one
+    slot: int  # numbers in the memory of a slot: what the transforms want, V, M
+    tile_rows: int
+    vectors: int
+    vector: int
+    panel: int  # lanes in a panel: all vectors
+    number: int  # bytes of one
+    slots: int  # threads to run on
+
+
+def _plan(y: np.ndarray, x: np.ndarray, size: int, padding: Pair, lanes: int) -> tuple[_Plan, _Images, _Images]:
+    """Plan any of the three passes; x and y stand for dx and dy, too, and the tile writes `lanes` numbers per row."""
+    shapes = tile.shapes(y.dtype)
+    shape = next((s for s in shapes if s.vectors * s.lanes >= lanes), shapes[-1])
+    points, panel = side(size) ** 2, shape.vectors * shape.lanes
+    down, across = (-(-cells // OUTPUTS) for cells in y.shape[1:3])
+    x_row, y_row = (-(-array.shape[3] // shape.lanes) * shape.lanes for array in (x, y))
+    fit = max(1, CACHE // (y.itemsize * points * (x_row + y_row) * across))
+    lines = min(fit // down, x.shape[0]) * down if fit >= down else fit
+    x_step, y_step = ((lines * across + AWAY) * row for row in (x_row, y_row))
+    v = spare(size, shape.lanes)
+    m = v + points * x_step
+    slot = -(-(m + points * y_step + panel) // 16) * 16  # the tile reads whole panels
+    slots = threads_for_product(y.size * size * size * x.shape[3] // OUTPUTS)
+    (h, w, channels), (oh, ow, units) = x.shape[1:], y.shape[1:]
+    of_x = _Images(h, w, channels, *padding, v, x_row, x_step)
+    of_y = _Images(oh, ow, units, 0, 0, m, y_row, y_step)
+    sizes = x.shape[0], size, side(size), points, down, across, lines, slot
+    return _Plan(*sizes, *shape, panel, y.itemsize, slots), of_x, of_y
+
+
+def _functions(dtype: np.dtype[Any], size: int, *names: str) -> tuple[Any, ...]:
+    """What `call` takes: the two of tile.py, and the transforms of these names."""
+    return *tile.functions(dtype), *(function(name, size, dtype) for name in names)
+
+
+def _addresses(*arrays: np.ndarray) -> tuple[int, ...]:
+    return tuple(array.ctypes.data for array in arrays)
+
+
+# --- steps of a pass ---------------------------------------------------------------------------------------------
+
+
+@helper
+def _clear(array, at, count):
+    """array[at : at + count] = 0."""
+    first, zero = np.uint64(at), array.dtype.type(0)
+    for k in range(np.uint64(count)):
+        array[first + k] = zero
+
+
+@helper
+def _to_points(transform, memory, images, array, first, last, plan):
+    """V or M of the lines of tiles first .. last of the images at `array`, each of which has `down` lines."""
+    for line in range(first, last):
+        top = line % plan.down * OUTPUTS - images.top
+        row = (line // plan.down * images.height + top) * images.width
+        for j in range(plan.across):
+            left = j * OUTPUTS - images.left
+            points = memory + plan.number * (images.at + ((line - first) * plan.across + j) * images.row)
+            call(
+                transform, points, images.step, array + plan.number * (row + left) * images.channels,
+                images.width * images.channels, images.channels, images.channels,
+                -top, images.height - top, -left, images.width - left, memory,
+            )  # fmt: skip
+
+
+@helper
+def _from_points(transform, memory, images, array, bias, first, last, plan):
+    """The other way: the images are overwritten with bias + tile, or, where the address `bias` is 0, added to."""
+    row_step = images.width * images.channels
+    for line in range(first, last):
+        top = line % plan.down * OUTPUTS - images.top
+        row = (line // plan.down * images.height + top) * images.width
+        for j in range(plan.across):
+            left = j * OUTPUTS - images.left
+            points = memory + plan.number * (images.at + ((line - first) * plan.across + j) * images.row)
+            cell = array + plan.number * (row + left) * images.channels
+            start, start_row, start_column = (bias, 0, 0) if bias else (cell, row_step, images.channels)
+            call(
+                transform, cell, row_step, images.channels, start, start_row, start_column, points, images.step,
+                images.channels, -top, images.height - top, -left, images.width - left, memory,
+            )  # fmt: skip
+
+
+@helper
+def _filters(transform, panels, weight, tap, row, slot, count, lanes, memory, plan):
+    """A slot's share of U, or of its transpose: at every point (count, lanes), in panels.
+
+    The taps of the weights are `tap` numbers apart, and each is a matrix (count, lanes) with row step `row`.
+    """
+    step = count * ((lanes + plan.panel - 1) // plan.panel * plan.panel)
+    for k in range(slot * count // plan.slots, (slot + 1) * count // plan.slots):
+        for j in range(0, lanes, plan.panel):
+            call(
+                transform, panels + plan.number * (j * count + k * plan.panel), step,
+                weight + plan.number * (k * row + j), plan.size * tap, tap, min(plan.panel, lanes - j),
+                0, plan.size, 0, plan.size, memory,
+            )  # fmt: skip
+
+
+@helper
+def _products(multiply, plan, rows, lanes, k, c, c_row, c_step, d, a, a_row, a_k, a_step, b, b_row, b_panel, b_step):
+    """C = D + A B at every point, the steps being those from point to point; D is C, or what has steps 0."""
+    tiles = (rows + plan.tile_rows - 1) // plan.tile_rows
+    for i in range(plan.points):
+        for j in range(0, lanes, plan.panel):
+            panel = b + plan.number * (i * b_step + j // plan.panel * b_panel)
+            for t in range(tiles):
+                p, end = t * rows // tiles, (t + 1) * rows // tiles
+                to = c + plan.number * (i * c_step + p * c_row + j)
+                start, start_row = (d, 0) if d else (to, c_row)
+                call(
+                    multiply, end - p, plan.vectors, to, c_row, start, start_row,
+                    a + plan.number * (i * a_step + p * a_row), a_row, 0, a_k, panel, b_row,
+                    min(plan.panel, lanes - j), 1, k,
+                )  # fmt: skip
+
+
+# --- forward -----------------------------------------------------------------------------------------------------
+
+
+def forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, padding: Pair) -> None:
+    """y = windows(x) W + b; see reference.conv2d_forward, here at stride 1."""
+    x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
+    plan, xs, ys = _plan(y, x, weight.shape[0], padding, lanes=y.shape[3])
+    panels = plan.points * xs.channels * (-(-ys.channels // plan.panel) * plan.panel)
+    space = workspace("winograd", plan.slots * plan.slot + panels, y.dtype)
+    functions = _functions(y.dtype, plan.size, "filter", "image", "output")
+    _forward.launch(plan.slots > 1, space, plan, xs, ys, functions, _addresses(y, x, weight, bias))
+
+
+@kernel
+def _forward(space, plan, xs, ys, functions, addresses):
+    """The weights to points; then every slot its lines of tiles: V, M = V U, y."""
+    multiply, _, filter_, image, output = functions
+    y, x, weight, bias = addresses
+    channels, units, number = xs.channels, ys.channels, plan.number
+    panels = space.ctypes.data + number * plan.slots * plan.slot
+    b_panel = channels * plan.panel
+    b_step = b_panel * ((units + plan.panel - 1) // plan.panel)
+    for slot in prange(plan.slots):
+        _clear(space, slot * plan.slot, ZEROS)
+        memory = space.ctypes.data + number * slot * plan.slot
+        _filters(filter_, panels, weight, channels * units, units, slot, channels, units, memory, plan)
+    lines = plan.images * plan.down
+    for slot in prange(plan.slots):
+        memory = space.ctypes.data + number * slot * plan.slot
+        v, m = memory + number * xs.at, memory + number * ys.at
+        end = (slot + 1) * lines // plan.slots
+        for first in range(slot * lines // plan.slots, end, plan.lines):
+            last = min(end, first + plan.lines)
+            _to_points(image, memory, xs, x, first, last, plan)
+            _products(
+                multiply, plan, (last - first) * plan.across, units, channels, m, ys.row, ys.step, memory,
+                v, xs.row, 1, xs.step, panels, plan.panel, b_panel, b_step,
+            )  # fmt: skip
+            _from_points(output, memory, ys, y, bias, first, last, plan)
+
+
+# --- weight gradient ---------------------------------------------------------------------------------------------
+
+
+def backward_weight(dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: np.ndarray, padding: Pair) -> None:
+    """dW = windows(x)^T dy, db = sum dy; see reference.conv2d_backward_weight, here at stride 1."""
+    x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), np.ones(1, dy.dtype)
+    plan, xs, ys = _plan(dy, x, dweight.shape[0], padding, lanes=dy.shape[3])
+    chunks, part = -(-plan.images // CHUNK), (plan.points * xs.channels + 1) * ys.row
+    space = workspace("winograd", plan.slots * plan.slot + chunks * part, dy.dtype)
+    sums = space[plan.slots * plan.slot :]
+    functions = _functions(dy.dtype, plan.size, "gradient", "image", "filter_back")
+    _weight_gradient.launch(
+        plan.slots > 1, space, sums, plan, xs, ys, (chunks, part), functions, _addresses(dweight, x, dy, one)
+    )
+    dbias[...] = sums[part - ys.row :][: ys.channels]
+
+
+@kernel
+def _weight_gradient(space, sums, plan, xs, ys, sizes, functions, addresses):
+    """dU = V^T M of each chunk of images, and dbias behind it; the sum of the chunks; dweight.
+
+    As in dU, channels are rows of the sums, which are added, and turned into weights, row by row. dbias is a row more.
+    """
+    chunks, part = sizes
+    dweight = addresses[0]
+    number, channels, units, row = plan.number, xs.channels, ys.channels, ys.row
+    for slot in prange(plan.slots):
+        _clear(space, slot * plan.slot, ZEROS)
+        memory = space.ctypes.data + number * slot * plan.slot
+        for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
+            _add_chunk(sums.ctypes.data + number * q * part, memory, q, plan, xs, ys, functions, addresses)
+    for slot in prange(plan.slots):
+        memory = space.ctypes.data + number * slot * plan.slot
+        for c in range(slot * (channels + 1) // plan.slots, (slot + 1) * (channels + 1) // plan.slots):
+            for i in range(plan.points if c < channels else 1):
+                at = (i * channels + c) * row if c < channels else part - row
+                for q in range(1, chunks):
+                    to, more = np.uint64(at), np.uint64(at + q * part)
+                    for u in range(np.uint64(units)):
+                        sums[to + u] += sums[more + u]
+            if c < channels:
+                call(
+                    functions[4], dweight + number * c * units, plan.size * channels * units, channels * units,
+                    0, 0, 0, sums.ctypes.data + number * c * row, channels * row,
+                    units, 0, plan.size, 0, plan.size, memory,
+                )  # fmt: skip
+
+
+@helper
+def _add_chunk(sums, memory, chunk, plan, xs, ys, functions, addresses):
+    """The sums of one chunk of images: dU, point by point, then dbias."""
+    multiply, _, gradient, image, _ = functions
+    _, x, dy, one = addresses
+    channels, units, row = xs.channels, ys.channels, ys.row
+    v, m = memory + plan.number * xs.at, memory + plan.number * ys.at
+    begin, end = chunk * CHUNK * plan.down, min(plan.images, (chunk + 1) * CHUNK) * plan.down
+    for first in range(begin, end, plan.lines):
+        last = min(end, first + plan.lines)
+        tiles, zeros = (last - first) * plan.across, memory if first == begin else 0
+        _to_points(gradient, memory, ys, dy, first, last, plan)
+        _to_points(image, memory, xs, x, first, last, plan)
+        _products(
+            multiply, plan, channels, units, tiles, sums, row, channels * row, zeros,
+            v, 1, xs.row, xs.step, m, row, plan.panel, ys.step,
+        )  # fmt: skip
+        for u in range(0, units, plan.panel):
+            to = sums + plan.number * (plan.points * channels * row + u)
+            call(
+                multiply, 1, plan.vectors, to, 0, zeros if zeros else to, 0, one, 0, 0, 0,
+                m + plan.number * ((plan.side + 1) * ys.step + u), row, min(plan.panel, units - u), 1, tiles,
+            )  # fmt: skip
+
+
+# --- input gradient ----------------------------------------------------------------------------------------------
+
+
+def backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, padding: Pair) -> None:
+    """dx = the cells of dy W^T, added where they came from; see reference.conv2d_backward_input, here at stride 1."""
+    dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
+    plan, xs, ys = _plan(dy, dx, weight.shape[0], padding, lanes=dx.shape[3])
+    panels = plan.points * ys.channels * (-(-xs.channels // plan.panel) * plan.panel)
+    tap = (ys.channels + plan.vector) * xs.row  # `pack` may turn a square more
+    space = workspace("winograd", plan.slots * plan.slot + panels + plan.size**2 * tap, dy.dtype)
+    functions = _functions(dy.dtype, plan.size, "filter", "gradient", "image_back")
+    _input_gradient.launch(
+        plan.slots > 1, space, dx.reshape(-1), plan, xs, ys, (panels, tap), functions, _addresses(dy, weight)
+    )
+
+
+@kernel
+def _input_gradient(space, dx, plan, xs, ys, sizes, functions, addresses):
+    """The weights turned, tap by tap, and to points; then every slot its images: M, V = M U^T, dx."""
+    panels_size, tap = sizes
+    multiply, pack, filter_, gradient, image_back = functions
+    dy, weight = addresses
+    channels, units, number = xs.channels, ys.channels, plan.number
+    panels = space.ctypes.data + number * plan.slots * plan.slot
+    turned = panels + number * panels_size
+    b_panel = units * plan.panel
+    b_step = b_panel * ((channels + plan.panel - 1) // plan.panel)
+    for t in prange(plan.size * plan.size):
+        to, source = turned + number * t * tap, weight + number * t * channels * units
+        call(pack, to, 0, source, units, 1, channels, units, xs.row, plan.vector)
+    for slot in prange(plan.slots):
+        _clear(space, slot * plan.slot, ZEROS)
+        memory = space.ctypes.data + number * slot * plan.slot
+        _filters(filter_, panels, turned, tap, xs.row, slot, units, channels, memory, plan)
+    image = xs.height * xs.width * channels
+    for slot in prange(plan.slots):
+        memory = space.ctypes.data + number * slot * plan.slot
+        v, m = memory + number * xs.at, memory + number * ys.at
+        n, end = slot * plan.images // plan.slots, (slot + 1) * plan.images // plan.slots
+        _clear(dx, n * image, (end - n) * image)
+        for first in range(n * plan.down, end * plan.down, plan.lines):
+            last = min(end * plan.down, first + plan.lines)
+            _to_points(gradient, memory, ys, dy, first, last, plan)
+            _products(
+                multiply, plan, (last - first) * plan.across, channels, units, v, xs.row, xs.step, memory,
+                m, ys.row, 1, ys.step, panels, plan.panel, b_panel, b_step,
+            )  # fmt: skip
+            _from_points(image_back, memory, xs, dx.ctypes.data, 0, first, last, plan)
