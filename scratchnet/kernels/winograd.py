@@ -37,7 +37,7 @@ from scratchnet.kernels.tile import call
 from scratchnet.kernels.windows import Pair
 from scratchnet.kernels.winograd_transform import OUTPUTS, ZEROS, function, side, spare
 
-CACHE = 1_200_000  # bytes of V and M: so much is kept in an L2 cache
+CACHE = 2_000_000  # bytes of V and M: so much stays in the caches of a core, and U is read so much less often
 CHUNK = 32  # images whose weight gradients are one sum; the sums of the chunks are added in order
 AWAY = 1  # empty rows of channels between points, for at steps of 2^n bytes all would fall on the same lines of a cache
 
