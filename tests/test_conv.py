@@ -1,4 +1,7 @@
-"""Convolution: both floors against loops, exactly on integers; the layer's geometry and refusals."""
+"""Convolution: both floors against loops, exactly on integers; the layer's geometry and refusals.
+
+The fast floor in its direct form, which is exact there; its other form has a file of its own, test_winograd.py.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,19 @@ from hypothesis import strategies as st
 import scratchnet
 from scratchnet import Sequential, kernels, reference
 from scratchnet.kernels import conv as fast_conv
-from scratchnet.kernels import jit
+from scratchnet.kernels import jit, winograd
 from scratchnet.layers import AvgPool2d, Conv2d, Dense, Flatten, GlobalAvgPool2d, MaxPool2d
 
 BOTH_FLOORS = pytest.mark.parametrize("ops", [reference, kernels], ids=["reference", "kernels"])
 MODERATE = settings(max_examples=30, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def direct_form():
+    before = winograd._on
+    winograd.use(False)
+    yield
+    winograd.use(before)
 
 
 @st.composite
@@ -233,7 +244,8 @@ BITS = """
 
 @pytest.mark.jit_only
 def test_any_number_of_threads_writes_the_same_bits():
-    variables = os.environ | {"PYTHONPATH": str(Path(scratchnet.__file__).parents[1]), "NUMBA_NUM_THREADS": "7"}
+    path = str(Path(scratchnet.__file__).parents[1])
+    variables = os.environ | {"PYTHONPATH": path, "NUMBA_NUM_THREADS": "7", "SCRATCHNET_WINOGRAD": "off"}
     command = [sys.executable, "-c", textwrap.dedent(BITS), "1", "2", "3", "4", "7"]
     run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr

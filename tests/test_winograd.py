@@ -125,7 +125,8 @@ def within(found, dtype):
 def test_three_passes_of_any_size_agree_with_the_reference(problem, dtype, seed):
     """Compared by the largest product that could occur, since a sum of few terms may cancel to nothing."""
     shapes, padding = problem
-    x, weight, bias, dy = arrays = normal(shapes, dtype, seed)
+    arrays = normal(shapes, dtype, seed)
+    x, weight, _, dy = arrays
     exact = three_passes(reference, *(array.astype(np.float64) for array in arrays), padding)
     got = three_passes(winograd, *arrays, padding)
     scale = [np.abs(a).max() * np.abs(b).max() for a, b in ((x, weight), (dy, weight), (x, dy), (dy, dy))]
@@ -195,14 +196,15 @@ def test_inputs_of_any_steps_are_understood():
 
 @pytest.fixture
 def switch():
-    yield winograd.use
+    before = winograd._on
     winograd.use(True)
+    yield winograd.use
+    winograd.use(before)
 
 
 def test_the_switch_gives_the_direct_form_back(switch):
     arrays = normal(((4, 16, 16, 32), (5, 5, 32, 32), (32,), (4, 16, 16, 32)), "float32")
     want = three_passes(winograd, *arrays, (2, 2))
-    switch(True)
     for got, w in zip(three_passes(kernels, *arrays, (2, 2)), want):
         np.testing.assert_array_equal(got, w)
     switch(False)
@@ -234,7 +236,7 @@ def test_the_variable_sets_the_default(setting, expected):
         ((0, 16, 16, 64), (3, 3, 64, 64), (1, 1), False),
     ],
 )
-def test_what_is_computed_in_this_way(image, weight, stride, expected):
+def test_what_is_computed_in_this_way(image, weight, stride, expected, switch):
     x, y = np.empty(image, "f"), np.empty((*image[:3], weight[3]), "f")
     assert winograd.is_faster(y, x, np.empty(weight, "f"), stride) is expected
 
