@@ -1,4 +1,4 @@
-"""The command line: scratchnet train | evaluate | gradcheck | doctor. `python -m scratchnet` is the same.
+"""The command line: scratchnet train | evaluate | gradcheck | bench | doctor. `python -m scratchnet` is the same.
 
 Exit codes: 0 success, 1 it failed, 2 wrong usage, 130 stopped by Ctrl-C (saved, can be resumed).
 """
@@ -6,6 +6,9 @@ Exit codes: 0 success, 1 it failed, 2 wrong usage, 130 stopped by Ctrl-C (saved,
 from __future__ import annotations
 
 import argparse
+import fnmatch
+import importlib.util
+import json
 import signal
 import sys
 import time
@@ -118,6 +121,27 @@ def command_doctor(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def command_bench(parsed: argparse.Namespace) -> int:
+    """Time every operation against NumPy and against what this machine can do; or a ladder, or whole steps."""
+    from scratchnet.bench.run import Bench
+
+    kinds = [kind for kind in ("ladder", "steps") if getattr(parsed, kind)] or ["operations"]
+    _check_files(parsed, kinds)
+    if parsed.threads is not None:
+        _usage(threads.set_threads, parsed.threads)
+    pattern = f"*{parsed.only or ''}*"
+    bench = _usage(Bench, kinds, lambda name: fnmatch.fnmatch(name, pattern), parsed.seconds)
+    for line in bench.lines():
+        print(line, flush=True)
+    if parsed.json:
+        Path(parsed.json).write_text(json.dumps(bench.results(), indent=1) + "\n")
+        print(f"written: {parsed.json}")
+    if parsed.plot:
+        bench.plot(parsed.plot)
+        print(f"drawn: {parsed.plot}")
+    return 0
+
+
 class StopOnSignal:
     """While active, Ctrl-C (or SIGTERM) asks the loop to stop after its batch; a second one stops at once."""
 
@@ -182,6 +206,18 @@ def _usage(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
         raise UsageError(error) from error
 
 
+def _check_files(parsed: argparse.Namespace, kinds: list[str]) -> None:
+    """Refuse what could not be written, before minutes of measuring."""
+    for flag, name in (("--json", parsed.json), ("--plot", parsed.plot)):
+        if name and not Path(name).absolute().parent.is_dir():
+            raise UsageError(f"{flag}: expected a file in a folder that is there, got {name}")
+    if parsed.plot:
+        if "operations" not in kinds:
+            raise UsageError("--plot draws the operations; leave out --ladder and --steps")
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ValueError('--plot: matplotlib is not installed; pip install "scratchnet[plot]"')
+
+
 def _fail(reason: object, code: int) -> int:
     print(f"scratchnet: {reason}", file=sys.stderr)
     return code
@@ -241,8 +277,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data-dir", metavar="DIR", help="a local mirror of the Hub; also SCRATCHNET_DATA")
     sub = add(command_gradcheck)
     sub.add_argument("--ops", choices=sorted(OPS), default="kernels", help="the floor to check (default: kernels)")
+    _add_bench_arguments(add(command_bench))
     add(command_doctor)
     return parser
+
+
+def _add_bench_arguments(sub: argparse.ArgumentParser) -> None:
+    flag = sub.add_argument
+    flag("--ladder", action="store_true", help="from Python loops to the register tile, two problems, rung by rung")
+    flag("--steps", action="store_true", help="whole training steps, and what each layer takes of one")
+    flag("--only", metavar="PATTERN", help="what has this in its name: conv2d, 'dense*1000', adam")
+    flag("--seconds", type=float, default=0.1, metavar="S", help="time for each measurement (default: 0.1)")
+    flag("--threads", type=int, metavar="N", help="threads of the parallel runs, and of NumPy (default: all cores)")
+    flag("--json", metavar="FILE", help="write all that was measured, and on what machine")
+    flag("--plot", metavar="FILE", help="draw a roofline, e.g. roofline.png; needs matplotlib")
 
 
 def _add_train_arguments(sub: argparse.ArgumentParser) -> None:

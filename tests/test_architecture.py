@@ -24,6 +24,7 @@ FLOORS = [
     ["training"],
     ["plots"],
     ["runs", "gradcheck_suite", "doctor"],
+    ["bench"],
     ["__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

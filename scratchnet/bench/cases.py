@@ -1,0 +1,216 @@
+"""What is timed: every operation of kernels/, at the sizes of nets that people train, batch 128.
+
+    MLP      784-1000-1000-10 on MNIST                     CNN      28x28, 3x3 convolutions 32 and 64, dense 128
+    CIFAR    32x32x3, 5x5 convolutions 64, 64, 128, 1000   IMDB     10,000 words -> 2, CSR batches
+    VAE      784-500-50
+
+Counted are the operations and bytes that no method can do without. Bytes: each array once, one that is read and written
+twice. Operations: + - * / and comparison, square root, exp, log, tanh one each, per element as the equation in
+reference/ has them; for products 2 per multiply-add, and only those with cells inside the image. (Winograd's
+convolutions multiply less than that; hashing in dropout is integer arithmetic and not counted.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Shape = tuple[int, ...]
+Spec = Shape | Callable[[np.random.Generator], np.ndarray]  # normal float32 numbers of a shape, or how to make an array
+
+N = 128  # examples in a batch
+IMAGES = (N, 26, 26, 32)  # behind the CNN's first convolution
+FLAT = (N, 1000)  # behind a dense layer of the MLP
+MLP_PARAMETERS, CNN_PARAMETERS = 1_796_010, 225_034
+KEY = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Case(NamedTuple):
+    """One call: operation(*written, *read, *scalars)."""
+
+    operation: str
+    size: str
+    flops: int
+    written: tuple[Spec, ...]
+    read: tuple[Spec, ...] = ()
+    scalars: tuple[Any, ...] = ()
+    in_place: bool = False  # what is written is read as well
+
+    @property
+    def name(self) -> str:
+        """Operation and size."""
+        return f"{self.operation} {self.size}"
+
+    def arguments(self, rng: np.random.Generator) -> tuple[list[Any], int]:
+        """Make the arguments; returns them, and the bytes that the call can't do without."""
+        arrays = [_make(spec, rng) for spec in (*self.written, *self.read)]
+        again = arrays[: len(self.written)] if self.in_place else []
+        return [*arrays, *self.scalars], sum(array.nbytes for array in (*arrays, *again))
+
+
+def all_cases() -> list[Case]:
+    """Every case; each operation of kernels/ has one at least, and tests/test_bench.py sees to it."""
+    return [*_dense(), *_conv(), *_pooling(), *_elementwise(), *_norm(), *_losses(), *_sparse(), *_updates()]
+
+
+def _make(spec: Spec, rng: np.random.Generator) -> np.ndarray:
+    return spec(rng) if callable(spec) else rng.standard_normal(spec, np.float32)
+
+
+def _positive(shape: Shape) -> Spec:
+    return lambda rng: rng.uniform(0.5, 2, shape).astype(np.float32)
+
+
+def _integers(shape: Shape, below: int, dtype: Any) -> Spec:
+    return lambda rng: rng.integers(0, below, shape).astype(dtype)
+
+
+def _float64(shape: Shape) -> Spec:
+    return lambda rng: np.full(shape, 1 / N)
+
+
+def _nothing(rng: np.random.Generator) -> np.ndarray:
+    return np.empty(0, np.float32)
+
+
+def _size(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+# --- products ----------------------------------------------------------------------------------------------------
+
+
+def _dense() -> Iterator[Case]:
+    for d, u in ((784, 1000), (1000, 1000), (1000, 10)):
+        size, flops = f"{N}x{d}->{u}", 2 * N * d * u
+        yield Case("dense_forward", size, flops, ((N, u),), ((N, d), (d, u), (u,)))
+        yield Case("dense_backward_weight", size, flops, ((d, u), (u,)), ((N, d), (N, u)))
+        if d == 1000:
+            yield Case("dense_backward_input", size, flops, ((N, d),), ((N, u), (d, u)))
+
+
+def _sparse() -> Iterator[Case]:
+    words, in_each = 10_000, 130
+    csr = tuple(lambda rng, part=part: csr_batch(rng, N, words, in_each)[part] for part in range(3))
+    for units in (2, 100):
+        size, flops = f"{N}x{words}->{units}", 2 * N * in_each * units
+        yield Case("csr_dense_forward", size, flops, ((N, units),), (*csr, (words, units), (units,)))
+        yield Case("csr_dense_backward_weight", size, flops, ((words, units), (units,)), (*csr, (N, units)))
+
+
+def csr_batch(rng: np.random.Generator, rows: int, words: int, in_each: int = 130) -> tuple[np.ndarray, ...]:
+    """(indptr, indices, data) of texts of so many different words, frequent ones more often (Zipf's law)."""
+    share = 1 / np.arange(10, words + 10)
+    indices = [np.sort(rng.choice(words, in_each, False, share / share.sum())) for _ in range(rows)]
+    indptr = np.arange(rows + 1) * in_each
+    return indptr.astype(np.int32), np.concatenate(indices).astype(np.int32), np.ones(rows * in_each, np.float32)
+
+
+def _conv() -> Iterator[Case]:
+    #    H, C, U, kernel, padding; the first of a net has no use for its input's gradient
+    for h, c, u, k, pad in (
+        (28, 1, 32, 3, 0),
+        (13, 32, 64, 3, 0),
+        (32, 3, 64, 5, 2),
+        (16, 64, 64, 5, 2),
+        (8, 64, 128, 5, 2),
+    ):
+        out = h + 2 * pad - k + 1
+        x, y, weight = (N, h, h, c), (N, out, out, u), (k, k, c, u)
+        flops = 2 * N * c * u * _cells_inside(h, out, k, pad) ** 2
+        size, windows = f"{h}x{h}x{c}->{u} {k}x{k}", ((1, 1), (pad, pad))
+        yield Case("conv2d_forward", size, flops, (y,), (x, weight, (u,)), windows)
+        yield Case("conv2d_backward_weight", size, flops, (weight, (u,)), (x, y), windows)
+        if c > 3:
+            yield Case("conv2d_backward_input", size, flops, (x,), (y, weight), windows)
+
+
+def _cells_inside(length: int, windows: int, cells: int, before: int) -> int:
+    """Along one axis: how many cells of all windows lie in the image."""
+    return sum(0 <= o + i - before < length for o in range(windows) for i in range(cells))
+
+
+def _pooling() -> Iterator[Case]:
+    for h, c, out in ((26, 32, 13), (32, 64, 16)):
+        x, y = (N, h, h, c), (N, out, out, c)
+        windows, index, count = ((2, 2), (2, 2), (0, 0)), _integers(y, 4, np.uint8), N * h * h * c
+        yield Case("max_pool2d_forward", f"{h}x{h}x{c} 2x2", count, (y, index), (x,), windows)
+        yield Case("max_pool2d_backward", f"{h}x{h}x{c} 2x2", count, (x,), (y, index), windows)
+    yield Case("avg_pool2d_forward", f"{h}x{h}x{c} 2x2", count, (y,), (x,), windows)
+    yield Case("avg_pool2d_backward", f"{h}x{h}x{c} 2x2", count, (x,), (y,), windows)
+    x, count = (N, 8, 8, 128), N * 8 * 8 * 128
+    yield Case("global_avg_pool2d_forward", "8x8x128", count, ((N, 128),), (x,))
+    yield Case("global_avg_pool2d_backward", "8x8x128", count, (x,), ((N, 128),))
+
+
+# --- one pass over arrays ----------------------------------------------------------------------------------------
+
+
+def _elementwise() -> Iterator[Case]:
+    #    operation, operations per element, arrays read, scalars
+    rows: tuple[tuple[str, int, int, tuple[Any, ...]], ...] = (
+        ("relu_forward", 1, 1, ()),
+        ("relu_backward", 1, 2, ()),
+        ("leaky_relu_forward", 2, 1, (0.01,)),
+        ("leaky_relu_backward", 2, 2, (0.01,)),
+        ("sigmoid_forward", 4, 1, ()),
+        ("sigmoid_backward", 3, 2, ()),
+        ("tanh_forward", 1, 1, ()),
+        ("tanh_backward", 3, 2, ()),
+        ("softplus_forward", 5, 1, ()),
+        ("softplus_backward", 5, 2, ()),
+        ("dropout_forward", 1, 1, (KEY, 0.2)),
+        ("dropout_backward", 1, 1, (KEY, 0.2)),
+        ("residual_forward", 1, 2, ()),
+        ("residual_backward", 1, 2, ()),
+    )
+    for name, flops, reads, scalars in rows:
+        for shape in (FLAT, IMAGES):
+            yield Case(name, _size(shape), flops * int(np.prod(shape)), (shape,), (shape,) * reads, scalars)
+
+
+def _norm() -> Iterator[Case]:
+    for rows, c in ((N * 28 * 28, 32), (N, 1000)):
+        x, channel, positive = (rows, c), (c,), _positive((c,))
+        size, count = _size(x), rows * c
+        yield Case("batch_norm_forward", size, 7 * count, (x, channel, channel), (x, channel, channel), (1e-5,))
+        yield Case("batch_norm_apply", size, 3 * count, (x,), (x, channel, positive, channel, channel), (1e-5,))
+        read = (x, x, channel, positive, channel)
+        yield Case("batch_norm_backward", size, 10 * count, (x, channel, channel), read, (1e-5,))
+
+
+def _losses() -> Iterator[Case]:
+    weight = _float64((N,))
+    labels, classes = _integers((N,), 10, np.int64), (N, 10)
+    yield Case("softmax_cross_entropy", _size(classes), 5 * N * 10, (weight, classes), (classes, labels, weight))
+    image, latent, pixels = (N, 784), (N, 50), N * 784
+    targets = _integers(image, 2, np.float32)
+    yield Case("binary_cross_entropy", _size(image), 12 * pixels, (weight, image), (image, targets, weight))
+    yield Case("mse", _size(image), 4 * pixels, (weight, image), (image, image, weight))
+    yield Case("gaussian_kl", _size(latent), 7 * N * 50, (weight, latent, latent), (latent, latent, weight))
+
+
+def _updates() -> Iterator[Case]:
+    #    operation, operations per parameter, state arrays, scalars; rates so small that no number of steps gets far
+    rows: tuple[tuple[str, int, str, tuple[Any, ...]], ...] = (
+        ("sgd_update", 7, "m", (1e-6, 0.9, 0.0, 1e-4, False)),
+        ("adagrad_update", 9, "v", (1e-6, 1e-10, 0.0)),
+        ("adadelta_update", 18, "vv", (1e-6, 0.9, 1e-6, 0.0)),
+        ("rmsprop_update", 11, "v00", (1e-6, 0.99, 1e-8, 0.0, 0.0)),
+        ("adam_update", 17, "mv0", (1e-6, 1.0, 0.9, 0.999, 1e-8, 0.0, 0.0)),
+        ("adamax_update", 12, "mv", (1e-6, 0.9, 0.999, 1e-8, 0.0)),
+        ("nadam_update", 19, "mv", (1e-6, 1e-6, 1.0, 0.9, 0.999, 1e-8, 0.0, 0.0)),
+        ("radam_update", 16, "mv", (1e-6, 0.9, 0.999, 1e-8, 0.0, 0.0, True)),
+        ("lion_update", 11, "m", (1e-6, 0.9, 0.99, 0.0)),
+    )
+    for name, flops, states, scalars in rows:
+        for p in (CNN_PARAMETERS, MLP_PARAMETERS) if name == "adam_update" else (MLP_PARAMETERS,):
+            made: dict[str, Spec] = {"m": (p,), "v": _positive((p,)), "0": _nothing}
+            written = ((p,), *(made[state] for state in states))
+            yield Case(name, f"{p:,}", flops * p, written, ((p,),), scalars, in_place=True)
+    p = MLP_PARAMETERS
+    yield Case("squared_norm", f"{p:,}", 2 * p, (_float64((1,)),), ((p,),))
+    yield Case("scale_gradients", f"{p:,}", p, ((p,),), (), (1.0,), in_place=True)
+    yield Case("clip_gradients", f"{p:,}", 2 * p, ((p,),), (), (1.5,), in_place=True)

@@ -1,0 +1,89 @@
+"""How a time is taken here, so that two times can be compared.
+
+What is compared is measured in turns, so that a neighbour who wakes up disturbs all of it and not one. Each variant
+runs for a share of its time, once without the clock to warm caches and threads, then again and again with it; then the
+next variant does, and so on, round by round. A time is the median of its calls; the quartiles say how far to trust it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from scratchnet import threads
+
+ROUNDS = 5
+LEAST = 3  # calls of a variant, however long one takes
+
+
+class Timing(NamedTuple):
+    """Seconds per call: the median, the quartiles, the shortest; and the number of calls."""
+
+    median: float
+    lower: float
+    upper: float
+    best: float
+    repetitions: int
+
+    @property
+    def spread(self) -> float:
+        """The distance of the quartiles, as a share of the median."""
+        return (self.upper - self.lower) / self.median
+
+
+class Variant(NamedTuple):
+    """What is timed, and the number of threads it runs on."""
+
+    run: Callable[[], object]
+    threads: int
+
+
+def first_call(variant: Variant) -> float:
+    """Seconds of a call that may have to compile, or to load what was compiled."""
+    threads.set_threads(variant.threads)
+    return _clock(variant.run)
+
+
+def measure(variants: Mapping[str, Variant], seconds: float) -> dict[str, Timing]:
+    """Time variants in turns.
+
+    Args:
+        variants: name -> what to run; each has been called before, so that nothing is left to compile.
+        seconds: to spend on each variant, about; a long call takes what it needs.
+
+    Returns:
+        name -> Timing.
+    """
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    waiting, before = dict(variants), threads.get_threads()
+    while waiting:
+        for name, variant in tuple(waiting.items()):
+            threads.set_threads(variant.threads)
+            _run_a_turn(variant.run, times[name], seconds / ROUNDS)
+            if sum(times[name]) >= seconds and len(times[name]) >= LEAST:
+                del waiting[name]
+    threads.set_threads(before)
+    return {name: _summary(taken) for name, taken in times.items()}
+
+
+def _run_a_turn(run: Callable[[], object], times: list[float], seconds: float) -> None:
+    """Add the times of one turn; a call longer than the turn is its own warm-up."""
+    if not times or times[-1] < seconds:
+        run()
+    spent = 0.0
+    while spent < seconds:
+        times.append(_clock(run))
+        spent += times[-1]
+
+
+def _clock(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def _summary(times: list[float]) -> Timing:
+    lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
+    return Timing(median, lower, upper, min(times), len(times))
