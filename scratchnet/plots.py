@@ -58,7 +58,7 @@ def plot_roofline(
     """
     figure = Figure(figsize=(15, 8.5), dpi=110)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.05, 0.07, 0.575, 0.88))
+    axes = figure.add_axes((0.05, 0.07, 0.56, 0.88))
     intensities = [point.intensity for point in points]
     low, high = min(intensities) / 2, 2 * max(*intensities, peak / memory)
     for bandwidth, style, place in ((memory, "-", "memory"), (cache, "--", "the caches")):
@@ -78,7 +78,7 @@ def plot_roofline(
     half = -(-len(lines) // 2) if len(lines) > 40 else len(lines)
     for column, part in enumerate((lines[:half], lines[half:])):
         text = "\n".join(part)
-        figure.text(0.635 + 0.185 * column, 0.95, text, fontsize=7, family="monospace", va="top", linespacing=1.5)
+        figure.text(0.622 + 0.183 * column, 0.95, text, fontsize=7, family="monospace", va="top", linespacing=1.5)
     figure.savefig(path)
 
 

@@ -83,7 +83,11 @@ def operations_notes(rows: list[Row], limits: Limits, cold: bool) -> Iterator[st
     )
     over = [row for row in rows if max(row.percent_one, row.percent_all) > 100]
     if any(row.bound == "compute" for row in over):
-        yield "* computing: Winograd's convolutions do fewer multiplications than are counted."
+        yield from textwrap.wrap(
+            "* computing: convolutions by Winograd's transforms do fewer multiplications than are counted; any other "
+            "row above 100 says that the machine was disturbed while its peak was measured.",
+            WIDTH,
+        )
     if any(row.bound == "memory" for row in over):
         yield from textwrap.wrap(
             "* moving: faster than a copy of as many bytes. A copy writes half of them, and a line that is written is "
@@ -114,7 +118,7 @@ def ladder_lines(ladder: Ladder) -> Iterator[str]:
         )
         before = rung.seconds
     if any(rung.percent > 100 for rung in ladder.rungs):
-        yield "  * Winograd's convolutions do fewer multiplications than are counted."
+        yield "  * Winograd does fewer multiplications than are counted; else the machine was disturbed at its peak."
 
 
 def steps_lines(step: StepTimes, threads: int) -> Iterator[str]:

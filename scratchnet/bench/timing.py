@@ -1,8 +1,11 @@
 """How a time is taken here, so that two times can be compared.
 
 What is compared is measured in turns, so that a neighbour who wakes up disturbs all of it and not one. Each variant
-runs for a share of its time, once without the clock to warm caches and threads, then again and again with it; then the
-next variant does, and so on, round by round. A time is the median of its calls; the quartiles say how far to trust it.
+runs for a share of its time, then the next one does, and so on, round by round. A turn begins without the clock: one
+call to warm the caches, and for a parallel variant as many as SETTLE takes. For when only one thread has run for a
+while, or the threads of another pool have, the system may wake ours on one core, and takes its time to part them: on a
+virtual machine a product on 2 threads was no faster than on 1 for up to 100 ms, and 1.9 times as fast from then on.
+A time is the median of its calls; the quartiles say how far to trust it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from typing import NamedTuple
 
 from scratchnet import threads
 
-ROUNDS = 5
+ROUNDS = 3
+SETTLE = 0.15  # seconds
 LEAST = 3  # calls of a variant, however long one takes
 
 
@@ -61,20 +65,23 @@ def measure(variants: Mapping[str, Variant], seconds: float) -> dict[str, Timing
     while waiting:
         for name, variant in tuple(waiting.items()):
             threads.set_threads(variant.threads)
-            _run_a_turn(variant.run, times[name], seconds / ROUNDS)
+            _run_a_turn(variant, times[name], seconds / ROUNDS)
             if sum(times[name]) >= seconds and len(times[name]) >= LEAST:
                 del waiting[name]
     threads.set_threads(before)
     return {name: _summary(taken) for name, taken in times.items()}
 
 
-def _run_a_turn(run: Callable[[], object], times: list[float], seconds: float) -> None:
-    """Add the times of one turn; a call longer than the turn is its own warm-up."""
-    if not times or times[-1] < seconds:
-        run()
+def _run_a_turn(variant: Variant, times: list[float], seconds: float) -> None:
+    """Add the times of one turn; a call that is longer than the turn and its warm-up is its own warm-up."""
+    settle = SETTLE if variant.threads > 1 else 0.0
+    if not times or times[-1] < max(settle, seconds):
+        spent = _clock(variant.run)
+        while spent < settle:
+            spent += _clock(variant.run)
     spent = 0.0
     while spent < seconds:
-        times.append(_clock(run))
+        times.append(_clock(variant.run))
         spent += times[-1]
 
 
