@@ -1,0 +1,204 @@
+"""The race: one process per framework, driven in turn, each under the wait policy that suits it best."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from versus.nets import MODULES, OURS, Net
+
+HERE = Path(__file__).resolve().parent.parent
+STEPS_OF_CHECK = 20
+TOLERANCE = 1e-3  # of the losses over these steps, relative
+BLOCK_STEPS = 300  # a block starts again from the first weights: no framework trains into another range of numbers
+PAUSE = 0.003  # s between blocks: a pool that spins before it sleeps must be asleep
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+POLICIES = {"default": {}, "passive, spin 10000": PASSIVE}
+
+
+@dataclass
+class Settings:
+    """How to measure."""
+
+    threads: int
+    seconds: float  # of the race of one net
+    smoke: bool
+
+
+@dataclass
+class Entry:
+    """What became of one framework on one net; `times` is one list of milliseconds per round."""
+
+    name: str
+    policy: str = ""
+    version: str = ""
+    note: str = ""
+    deviation: float = float("nan")
+    times: list[list[float]] = field(default_factory=list)
+    start: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> bool:
+        """Was it timed, doing what the others do?"""
+        return bool(self.times)
+
+    def all_times(self) -> np.ndarray:
+        """All its steps."""
+        return np.concatenate(self.times)
+
+
+class Worker:
+    """A framework's process. A dead one raises RuntimeError with the last line it wrote."""
+
+    def __init__(
+        self, name: str, net: Net, material: Path, settings: Settings, policy: str = "default", **more: str
+    ) -> None:
+        self.name, self.policy = name, policy
+        threads = str(settings.threads)
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        unset = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+        env = {key: value for key, value in os.environ.items() if key not in unset}
+        env |= counts | {"TORCHINDUCTOR_COMPILE_THREADS": "1"} | POLICIES[policy] | more
+        env["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent), env.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        self.errors = tempfile.TemporaryFile("w+")
+        command = [sys.executable, "-m", "versus.worker", name, net.name, str(material), threads]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True, env=env)
+        self.facts = self._answer()
+
+    def ask(self, *command: object):
+        """Send a command and wait for its answer."""
+        print(*command, file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.close()
+            self.errors.seek(0)
+            lines = self.errors.read().strip().splitlines() or ["no message"]
+            raise RuntimeError(lines[-1][:200])
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def absent(name: str) -> str:
+    """The packages that a framework needs and this Python has not, or ""."""
+    return ", ".join(package for package in MODULES[name][1] if importlib.util.find_spec(package) is None)
+
+
+def deviation(losses: list[float], expected: list[float]) -> float:
+    """The largest relative difference of two trajectories; infinite where one has another length or is not finite."""
+    ours, theirs = np.array(losses, np.float64), np.array(expected, np.float64)
+    if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return float("inf")
+    return float(np.max(np.abs(ours - theirs) / np.abs(theirs)))
+
+
+def run_race(net: Net, peers: list[str], material: Path, settings: Settings) -> list[Entry]:
+    """Check and time all frameworks on one net; scratchnet's entry comes first."""
+    entries = {name: Entry(name) for name in (OURS, *peers)}
+    workers = _start_all(net, entries, material, settings)
+    try:
+        _check(workers, entries)
+        chosen = _choose(workers, entries, settings)
+        _time(chosen, entries, settings)
+    finally:
+        for worker in workers:
+            worker.close()
+    for worker in chosen:
+        _measure_start(worker, net, entries[worker.name], material, settings)
+    return list(entries.values())
+
+
+def _start_all(net: Net, entries: dict[str, Entry], material: Path, settings: Settings) -> list[Worker]:
+    workers = []
+    for name, entry in entries.items():
+        if missing := absent(name):
+            entry.note = f"skipped: {missing} not installed"
+            continue
+        policies = list(POLICIES) if name.startswith("torch") and not settings.smoke else ["default"]
+        for policy in policies:
+            try:
+                workers.append(Worker(name, net, material, settings, policy))
+                entry.version = workers[-1].facts["version"]
+            except RuntimeError as error:
+                entry.note = f"failed: {error}"
+                if name == OURS:
+                    raise
+    return workers
+
+
+def _check(workers: list[Worker], entries: dict[str, Entry]) -> None:
+    """Note how far each framework's losses are from scratchnet's; one that is too far will not be timed."""
+    expected = workers[0].ask("losses", STEPS_OF_CHECK)
+    for worker in workers:
+        entry = entries[worker.name]
+        losses = worker.ask("losses", STEPS_OF_CHECK)
+        if losses is None:
+            entry.note = "another method: its losses are not compared"
+            continue
+        entry.deviation = deviation(losses, expected)
+        if not entry.deviation <= TOLERANCE:
+            entry.note = f"WRONG: its losses differ by {entry.deviation:.1e}"
+
+
+def _choose(workers: list[Worker], entries: dict[str, Entry], settings: Settings) -> list[Worker]:
+    """Of a framework's workers, keep the one whose wait policy is faster."""
+    rivals = [worker for worker in workers if not entries[worker.name].note.startswith("WRONG")]
+    tried: dict[Worker, list[float]] = {worker: [] for worker in rivals}
+    for _ in range(1 if settings.smoke else 5):
+        for worker in rivals:
+            tried[worker] += _block(worker, 0.02 if settings.smoke else 0.1)
+    chosen = []
+    for name in entries:
+        same = [worker for worker in rivals if worker.name == name]
+        if same:
+            best = min(same, key=lambda worker: np.median(tried[worker]))
+            entries[name].policy = best.policy
+            chosen.append(best)
+    return chosen
+
+
+def _block(worker: Worker, seconds: float) -> list[float]:
+    time.sleep(PAUSE)
+    return worker.ask("time", seconds, BLOCK_STEPS)
+
+
+def _time(workers: list[Worker], entries: dict[str, Entry], settings: Settings) -> None:
+    """Give each framework a block in turn, in an order that rotates, until the time is used up."""
+    end = time.perf_counter() + settings.seconds
+    length = min(0.25, settings.seconds / 10 / len(workers))
+    rounds = 0
+    while rounds < 2 or time.perf_counter() < end:
+        turn = rounds % len(workers)
+        for worker in workers[turn:] + workers[:turn]:
+            entries[worker.name].times.append(_block(worker, length))
+        rounds += 1
+
+
+def _measure_start(worker: Worker, net: Net, entry: Entry, material: Path, settings: Settings) -> None:
+    """Start it once with empty caches and once more with what that left there; the second run gives the memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {} if settings.smoke else {"SCRATCHNET_CACHE": folder, "TORCHINDUCTOR_CACHE_DIR": folder}
+        for state in ("warm",) if settings.smoke else ("cold", "warm"):
+            again = Worker(worker.name, net, material, settings, worker.policy, **caches)
+            entry.start["import_s"] = again.facts["import_s"]
+            entry.start[f"first_step_{state}_s"] = again.facts["first_step_s"]
+            if state == "warm":
+                entry.start["peak_mib"] = again.ask("peak", 10)
+            again.close()

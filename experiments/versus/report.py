@@ -1,0 +1,157 @@
+"""From what the race measured to a text for the screen, a CSV, a JSON and a markdown table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from versus.nets import OURS, Net
+from versus.race import Entry, Settings
+
+STATEMENT = (
+    "A step is forward, loss, backward and Adam, from a float batch that lies ready. One process per framework, all on "
+    "the same cores, driven in turn; every block of steps begins at the same weights."
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """scratchnet against the fastest peer: ratios of medians and of minima, quartiles of the ratio over the rounds."""
+
+    peer: str
+    ratio: float
+    low: float
+    high: float
+    ratio_of_minima: float
+
+    def met(self, net: Net) -> str:
+        """Which target the ratio reaches."""
+        return "stretch" if self.ratio <= net.stretch else "yes" if self.ratio <= net.target else "no"
+
+
+def judge(entries: list[Entry]) -> Verdict | None:
+    """Compare the first entry with the best of the others; None where no other was timed."""
+    ours, peers = entries[0], [entry for entry in entries[1:] if entry.counts]
+    if not peers or not ours.counts:
+        return None
+    best = min(peers, key=lambda entry: np.median(entry.all_times()))
+    mine, other = ours.all_times(), best.all_times()
+    per_round = [np.median(a) / np.median(b) for a, b in zip(ours.times, best.times)]
+    low, high = np.percentile(per_round, [25, 75])
+    fastest = min(entry.all_times().min() for entry in peers)
+    return Verdict(best.name, np.median(mine) / np.median(other), low, high, mine.min() / fastest)
+
+
+def show(net: Net, entries: list[Entry], source: str) -> str:
+    """A block of text for one net."""
+    lines = [
+        f"\n{net.name}  (batch {net.batch}, {source})",
+        f"  {'framework':<21}{'median':>9}{'quartiles':>20}{'min':>9}{'steps':>7}{'peak':>9}{'import':>8}"
+        f"{'first step cold/warm':>22}  losses within  wait policy",
+    ]
+    for entry in entries:
+        if not entry.counts:
+            lines.append(f"  {entry.name:<21}{entry.note}")
+            continue
+        times, start = entry.all_times(), entry.start
+        q1, q2, q3 = np.percentile(times, [25, 50, 75])
+        first = f"{start.get('first_step_cold_s', float('nan')):.2f} / {start.get('first_step_warm_s', 0):.2f} s"
+        lines.append(
+            f"  {entry.name:<21}{q2:>9.4f}{f'{q1:.4f} - {q3:.4f}':>20}{times.min():>9.4f}{len(times):>7}"
+            f"{start.get('peak_mib', float('nan')):>5.0f} MiB{start.get('import_s', float('nan')):>6.2f} s{first:>22}"
+            f"  {entry.deviation:<14.1e} {entry.policy}  {entry.note}"
+        )
+    verdict = judge(entries)
+    if verdict is None:
+        lines.append("  no peer to compare with")
+    else:
+        lines.append(
+            f"  scratchnet / {verdict.peer}: {verdict.ratio:.3f} (rounds {verdict.low:.3f} - {verdict.high:.3f}), of the "
+            f"minima {verdict.ratio_of_minima:.3f}; target {net.target}, stretch {net.stretch}: {verdict.met(net)}"
+        )
+    return "\n".join(lines)
+
+
+def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
+    """The table for the README."""
+    rows = [
+        f"Milliseconds per step, median (quartiles), {settings.threads} threads. {STATEMENT}",
+        "",
+        "| net | scratchnet | best peer | ratio | of minima | target | met | peak MiB, ours / best peer's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for net, entries in results:
+        verdict = judge(entries)
+        if verdict is None:
+            continue
+        best = next(entry for entry in entries if entry.name == verdict.peer)
+        cells = []
+        for entry in (entries[0], best):
+            q1, q2, q3 = np.percentile(entry.all_times(), [25, 50, 75])
+            cells.append(f"{q2:.3g} ({q1:.3g}-{q3:.3g})")
+        memory = " / ".join(f"{entry.start.get('peak_mib', float('nan')):.0f}" for entry in (entries[0], best))
+        rows.append(
+            f"| {net.name} | {cells[0]} | {cells[1]} {best.name} | **{verdict.ratio:.2f}** | "
+            f"{verdict.ratio_of_minima:.2f} | {net.target} | {verdict.met(net)} | {memory} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def cpu_model() -> str:
+    """What Linux calls this CPU, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write(folder: Path, results: list[tuple[Net, list[Entry]]], settings: Settings, sources: dict[str, str]) -> None:
+    """Write versus.csv (a row per framework and net), versus.json (with machine and settings) and versus.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records = [_record(net, entry) for net, entries in results for entry in entries]
+    with open(folder / "versus.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, records[0].keys())
+        writer.writeheader()
+        writer.writerows(records)
+    facts = {
+        "cpu": cpu_model(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "threads": settings.threads,
+        "seconds_per_net": settings.seconds,
+        "smoke": settings.smoke,
+        "statement": STATEMENT,
+        "data": sources,
+    }
+    verdicts = {net.name: vars(verdict) for net, entries in results if (verdict := judge(entries))}
+    content = {"settings": facts, "verdicts": verdicts, "entries": records}
+    (folder / "versus.json").write_text(json.dumps(content, indent=1, default=float) + "\n")
+    (folder / "versus.md").write_text(markdown(results, settings))
+
+
+def _record(net: Net, entry: Entry) -> dict[str, object]:
+    times = entry.all_times() if entry.counts else np.full(1, np.nan)
+    q1, q2, q3 = np.percentile(times, [25, 50, 75])
+    start = {
+        key: entry.start.get(key, "") for key in ("import_s", "first_step_cold_s", "first_step_warm_s", "peak_mib")
+    }
+    return {
+        "net": net.name,
+        "framework": entry.name,
+        "version": entry.version,
+        "wait_policy": entry.policy,
+        "median_ms": q2,
+        "q1_ms": q1,
+        "q3_ms": q3,
+        "min_ms": times.min(),
+        "steps": len(times) if entry.counts else 0,
+        "loss_deviation": entry.deviation,
+        **start,
+        "note": entry.note,
+    }

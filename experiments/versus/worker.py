@@ -1,0 +1,107 @@
+"""One framework on one net, in a process of its own: python -m versus.worker FRAMEWORK NET MATERIAL THREADS.
+
+Reads a command per line from stdin and answers each with a line of JSON; between two it sleeps on the pipe, so that
+another worker has the cores to itself.
+
+    losses COUNT          go back to the start; the losses of so many steps, or null
+    time SECONDS COUNT    go back to the start; milliseconds of each step, until either is used up
+    peak COUNT            the growth of resident memory since the batches lay ready, in MiB, after so many more steps
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from versus.nets import MODULES, NETS
+
+WARM = 3  # first steps of a block, not reported: caches and threads wake up
+
+
+def memory_mib(field: str) -> float:
+    """VmRSS (now) or VmHWM (the most so far) of this process; NaN where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+    except (OSError, StopIteration):
+        return float("nan")
+
+
+def forget_peak() -> None:
+    """Let VmHWM start again from now."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def losses(runner, batches: int, count: int) -> list[float] | None:
+    """The loss of each of the first steps."""
+    runner.reset()
+    found = []
+    for i in range(count):
+        runner.step(i % batches)
+        found.append(runner.loss())
+    return None if None in found else found
+
+
+def time_block(runner, batches: int, seconds: float, count: int) -> list[float]:
+    """Milliseconds of each step of a block that begins at the first weights."""
+    runner.reset()
+    at_once = getattr(runner, "steps_at_once", 1)
+    warm = WARM if at_once == 1 else 0
+    elapsed: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(elapsed) < 2 * warm + 1 or (len(elapsed) < count // at_once and time.perf_counter() < end):
+        i = len(elapsed) % batches
+        start = time.perf_counter()
+        runner.step(i)
+        elapsed.append((time.perf_counter() - start) * 1e3 / at_once)
+    return elapsed[warm:]
+
+
+def start(name: str, net_name: str, material_path: str, threads: str):
+    """Import, load, build, do the first step; returns the runner and what that took."""
+    net = NETS[net_name]
+    begin = time.perf_counter()
+    module = importlib.import_module(f"versus.{MODULES[name][0]}")
+    imported = time.perf_counter() - begin
+    import numpy as np
+
+    runner = module.make(name, net, int(threads))
+    with np.load(material_path) as file:
+        runner.load({key: file[key] for key in file.files})
+    forget_peak()
+    base = memory_mib("VmRSS")
+    begin = time.perf_counter()
+    runner.build()
+    runner.step(0)
+    first = time.perf_counter() - begin
+    return runner, {"version": module.VERSION, "import_s": imported, "first_step_s": first, "base_mib": base}
+
+
+def main() -> None:
+    """Answer commands until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a framework prints must not look like an answer
+    runner, facts = start(*sys.argv[1:])
+    batches = NETS[sys.argv[2]].batches
+    print(json.dumps(facts), file=answers, flush=True)
+    for line in sys.stdin:
+        command, *numbers = line.split()
+        if command == "losses":
+            answer = losses(runner, batches, int(numbers[0]))
+        elif command == "time":
+            answer = time_block(runner, batches, float(numbers[0]), int(numbers[1]))
+        else:
+            time_block(runner, batches, 1e9, int(numbers[0]))
+            answer = memory_mib("VmHWM") - facts["base_mib"]
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""scratchnet beside PyTorch, JAX and scikit-learn: the same nets from the same weights on the same batches.
+
+    python experiments/versus_frameworks.py --out experiments/results/versus
+
+For each net it first checks that all compute the same losses over 20 steps, then times all of them in turn. Frameworks
+that are not installed are named and skipped. Exit status 1: one that was compared computed other losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from versus.material import write_material
+from versus.nets import MODULES, NETS, OURS, Net
+from versus.race import Entry, Settings, run_race
+from versus.report import STATEMENT, cpu_model, show, write
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", default=",".join(NETS), help="comma-separated, of: %(default)s")
+    parser.add_argument("--peers", help="comma-separated; all unless given")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--seconds", type=float, default=20, help="of racing, for each net (default: %(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="drawn data, a few steps: does everything run?")
+    parser.add_argument("--out", type=Path, help="folder for versus.csv, versus.json and versus.md")
+    args = parser.parse_args(arguments)
+    args.nets = args.nets.split(",")
+    args.peers = args.peers.split(",") if args.peers else [name for name in MODULES if name != OURS]
+    for given, known in ((args.nets, NETS), (args.peers, MODULES)):
+        if unknown := set(given) - set(known):
+            parser.error(f"expected some of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+    if not 1 <= args.threads <= (os.cpu_count() or 1):
+        parser.error(f"--threads: expected 1 to {os.cpu_count()}, got {args.threads}")
+    return args
+
+
+def use_cores(count: int) -> None:
+    """Keep this process, and those it starts, on so many cores: XLA has no other way to be told."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Race all nets; returns the exit status."""
+    args = parse(arguments)
+    use_cores(args.threads)
+    settings = Settings(args.threads, 0.2 if args.smoke else args.seconds, args.smoke)
+    print(f"{cpu_model()}, {args.threads} threads. {STATEMENT}")
+    results: list[tuple[Net, list[Entry]]] = []
+    sources: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for net in (NETS[name] for name in args.nets):
+            path = Path(folder, "material.npz")
+            sources[net.name] = write_material(net, path, args.smoke)
+            entries = run_race(net, [peer for peer in net.peers if peer in args.peers], path, settings)
+            results.append((net, entries))
+            print(show(net, entries, sources[net.name]), flush=True)
+            if args.out:
+                write(args.out, results, settings, sources)
+    return int(any(entry.note.startswith("WRONG") for _, entries in results for entry in entries))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
