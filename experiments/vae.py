@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
+
 from scratchnet import Sequential, binary_cross_entropy, gaussian_kl, kernels
 from scratchnet.initializers import Initializer, lecun_normal
 from scratchnet.layers import Dense, Softplus

@@ -1,6 +1,12 @@
-"""JAX in the race: one jitted step with optax.adam, its arguments donated. XLA takes as many threads as it finds cores."""
+"""JAX in the race: one jitted step with optax.adam, its arguments donated.
+
+XLA takes as many threads as the process has cores. A step may be handed to another thread, or run in the caller's: for
+small ones that is faster, so both are tried.
+"""
 
 from __future__ import annotations
+
+import os
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +22,8 @@ VERSION = f"jax {jax.__version__}, optax {optax.__version__}"
 
 def make(name: str, net: Net, threads: int):
     """The runner of a net's kind."""
+    if os.environ.get("JAX_CPU_ENABLE_ASYNC_DISPATCH") == "0":
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     return AdamAlone(net) if net.kind == "adam" else Chain(net)
 
 

@@ -1,4 +1,4 @@
-"""The race: one process per framework, driven in turn, each under the wait policy that suits it best."""
+"""The race: one process per framework, driven in turn, each under the environment that suits it best."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ STEPS_OF_CHECK = 20
 TOLERANCE = 1e-3  # of the losses over these steps, relative
 BLOCK_STEPS = 300  # a block starts again from the first weights: no framework trains into another range of numbers
 PAUSE = 0.003  # s between blocks: a pool that spins before it sleeps must be asleep
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
-POLICIES = {"default": {}, "passive, spin 10000": PASSIVE}
+POLICIES = {
+    "default": {},
+    "passive, spin 10000": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"},
+    "synchronous": {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "0"},
+}
+WORTH_TRYING = {"torch": ["default", "passive, spin 10000"], "jax": ["default", "synchronous"]}  # by prefix of the name
 
 
 @dataclass
@@ -69,7 +73,7 @@ class Worker:
         env = {key: value for key, value in os.environ.items() if key not in unset}
         env |= counts | {"TORCHINDUCTOR_COMPILE_THREADS": "1"} | POLICIES[policy] | more
         env["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent), env.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (lives as long as the process)
         command = [sys.executable, "-m", "versus.worker", name, net.name, str(material), threads]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True, env=env)
@@ -131,8 +135,8 @@ def _start_all(net: Net, entries: dict[str, Entry], material: Path, settings: Se
         if missing := absent(name):
             entry.note = f"skipped: {missing} not installed"
             continue
-        policies = list(POLICIES) if name.startswith("torch") and not settings.smoke else ["default"]
-        for policy in policies:
+        policies = WORTH_TRYING.get(name.split("-")[0], ["default"])
+        for policy in policies[: 1 if settings.smoke else None]:
             try:
                 workers.append(Worker(name, net, material, settings, policy))
                 entry.version = workers[-1].facts["version"]
@@ -158,7 +162,7 @@ def _check(workers: list[Worker], entries: dict[str, Entry]) -> None:
 
 
 def _choose(workers: list[Worker], entries: dict[str, Entry], settings: Settings) -> list[Worker]:
-    """Of a framework's workers, keep the one whose wait policy is faster."""
+    """Of a framework's workers, keep the one whose environment makes it faster."""
     rivals = [worker for worker in workers if not entries[worker.name].note.startswith("WRONG")]
     tried: dict[Worker, list[float]] = {worker: [] for worker in rivals}
     for _ in range(1 if settings.smoke else 5):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from versus.nets import OURS, Net
+from versus.nets import Net
 from versus.race import Entry, Settings
 
 STATEMENT = (
@@ -52,7 +52,7 @@ def show(net: Net, entries: list[Entry], source: str) -> str:
     lines = [
         f"\n{net.name}  (batch {net.batch}, {source})",
         f"  {'framework':<21}{'median':>9}{'quartiles':>20}{'min':>9}{'steps':>7}{'peak':>9}{'import':>8}"
-        f"{'first step cold/warm':>22}  losses within  wait policy",
+        f"{'first step cold/warm':>22}  losses within  run as",
     ]
     for entry in entries:
         if not entry.counts:
@@ -71,8 +71,8 @@ def show(net: Net, entries: list[Entry], source: str) -> str:
         lines.append("  no peer to compare with")
     else:
         lines.append(
-            f"  scratchnet / {verdict.peer}: {verdict.ratio:.3f} (rounds {verdict.low:.3f} - {verdict.high:.3f}), of the "
-            f"minima {verdict.ratio_of_minima:.3f}; target {net.target}, stretch {net.stretch}: {verdict.met(net)}"
+            f"  scratchnet / {verdict.peer}: {verdict.ratio:.3f} (rounds {verdict.low:.3f} - {verdict.high:.3f}), of "
+            f"the minima {verdict.ratio_of_minima:.3f}; target {net.target}, stretch {net.stretch}: {verdict.met(net)}"
         )
     return "\n".join(lines)
 
@@ -145,7 +145,7 @@ def _record(net: Net, entry: Entry) -> dict[str, object]:
         "net": net.name,
         "framework": entry.name,
         "version": entry.version,
-        "wait_policy": entry.policy,
+        "environment": entry.policy,
         "median_ms": q2,
         "q1_ms": q1,
         "q3_ms": q3,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+
 import scratchnet
 from scratchnet.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU
 from scratchnet.optimizers import Adam
-
 from versus.material import csr_batches, layer_weights
 from versus.nets import LATENT, Net
 

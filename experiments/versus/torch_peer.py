@@ -1,4 +1,4 @@
-"""PyTorch in the race: eager, channels-last, compiled; for sparse input dense batches, CSR products and EmbeddingBag."""
+"""PyTorch in the race: eager, channels-last, compiled; on sparse input made dense, as CSR, and through EmbeddingBag."""
 
 from __future__ import annotations
 

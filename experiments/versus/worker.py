@@ -10,6 +10,7 @@ another worker has the cores to itself.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -33,10 +34,8 @@ def memory_mib(field: str) -> float:
 
 def forget_peak() -> None:
     """Let VmHWM start again from now."""
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def losses(runner, batches: int, count: int) -> list[float] | None:
