@@ -40,16 +40,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def use_cores(count: int) -> None:
-    """Keep this process, and those it starts, on so many cores: XLA has no other way to be told."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Race all nets; returns the exit status."""
     args = parse(arguments)
-    use_cores(args.threads)
     settings = Settings(args.threads, 0.2 if args.smoke else args.seconds, args.smoke)
     print(f"{cpu_model()}, {args.threads} threads. {STATEMENT}")
     results: list[tuple[Net, list[Entry]]] = []

@@ -1,6 +1,6 @@
 """Train four nets on each of several thread counts and print, as JSON, a hash of all weights: for test_same_bits.py.
 
-    NUMBA_NUM_THREADS=7 python tests/same_bits.py 1 2 3 4 7
+    PYTHONPATH=.:experiments NUMBA_NUM_THREADS=7 python tests/same_bits.py 1 2 3 4 7
 
 It runs in a process of its own because a process can't have more threads than it started with. The nets are small, but
 their arrays and products are past the sizes from which kernels run in parallel; which ones did so is printed, too.
@@ -12,17 +12,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import scipy.sparse
+from vae import VAE
 
 import scratchnet as sn
 from scratchnet.kernels import jit
 from scratchnet.layers import BatchNorm2d, Conv2d, Dense, Dropout, Flatten, MaxPool2d, ReLU
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "experiments"))
-from vae import VAE
 
 STEPS = 200
 BATCHES = 4  # different ones, taken in turn

@@ -12,14 +12,16 @@ import pytest
 
 pytestmark = pytest.mark.jit_only  # plain Python has no threads
 
+ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("1", "2", "3", "4", "7")
 
 
 def hashes(winograd: str) -> dict[str, dict[str, tuple[str, list[str]]]]:
     """Net -> threads -> (hash of the weights after training, names of the kernels that ran in parallel)."""
-    env = os.environ | {"NUMBA_NUM_THREADS": THREADS[-1], "SCRATCHNET_WINOGRAD": winograd}
-    script = Path(__file__).with_name("same_bits.py")
-    done = subprocess.run([sys.executable, script, *THREADS], env=env, capture_output=True, text=True)
+    paths = [str(ROOT), str(ROOT / "experiments"), os.environ.get("PYTHONPATH", "")]
+    env = {"NUMBA_NUM_THREADS": THREADS[-1], "SCRATCHNET_WINOGRAD": winograd, "PYTHONPATH": os.pathsep.join(paths)}
+    script = ROOT / "tests" / "same_bits.py"
+    done = subprocess.run([sys.executable, script, *THREADS], env=os.environ | env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

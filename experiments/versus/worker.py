@@ -38,6 +38,12 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def use_cores(count: int) -> None:
+    """Keep this process on so many cores: XLA has no other way to be told how many threads to take."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
 def losses(runner, batches: int, count: int) -> list[float] | None:
     """The loss of each of the first steps."""
     runner.reset()
@@ -66,6 +72,7 @@ def time_block(runner, batches: int, seconds: float, count: int) -> list[float]:
 def start(name: str, net_name: str, material_path: str, threads: str):
     """Import, load, build, do the first step; returns the runner and what that took."""
     net = NETS[net_name]
+    use_cores(int(threads))
     begin = time.perf_counter()
     module = importlib.import_module(f"versus.{MODULES[name][0]}")
     imported = time.perf_counter() - begin

@@ -1,0 +1,162 @@
+"""The experiments: each script runs, each check can fail."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scaling
+import versus_frameworks
+from vae import VAE
+from versus import race, report
+from versus.nets import NETS, OURS
+
+from scratchnet import reference
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+
+
+def run(script: str, *arguments: object) -> str:
+    """What a script printed; it must have exited with 0."""
+    command = [sys.executable, EXPERIMENTS / script, *map(str, arguments)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+# --- versus_frameworks ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.jit_only
+def test_versus_runs_and_names_who_is_absent(tmp_path):
+    nets = ["digits_mlp", "lenet", "vae", "imdb_logistic", "adam_1e4"]
+    peers = "torch,torch-embedding-bag,jax,sklearn,sklearn-sgd"
+    shown = run("versus_frameworks.py", "--smoke", "--nets", ",".join(nets), "--peers", peers, "--out", tmp_path)
+    with open(tmp_path / "versus.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["net"] for row in rows if row["framework"] == OURS] == nets
+    for row in rows:
+        timed = int(row["steps"]) > 0
+        assert timed == (not race.absent(row["framework"])), row
+        assert timed == (float(row["median_ms"]) > 0)
+        if not timed:
+            assert f"skipped: {race.absent(row['framework'])} not installed" in shown
+        elif row["framework"] != "sklearn-sgd":
+            assert float(row["loss_deviation"]) <= race.TOLERANCE
+    content = json.loads((tmp_path / "versus.json").read_text())
+    assert content["settings"]["threads"] >= 1
+    assert "digits_mlp" in content["verdicts"]
+    assert "| digits_mlp |" in (tmp_path / "versus.md").read_text()
+
+
+class Scripted:
+    """A worker that answers at once: every loss of sklearn's is `factor` times what it should be."""
+
+    factor = 1.0
+
+    def __init__(self, name, net, material, settings, policy="default", **more):
+        self.name, self.policy = name, policy
+        self.facts = {"version": "1", "import_s": 0.1, "first_step_s": 0.1, "base_mib": 1.0}
+
+    def ask(self, command, *numbers):
+        """Answer like worker.py."""
+        if command == "losses":
+            return (np.linspace(2.3, 1, numbers[0]) * (self.factor if self.name == "sklearn" else 1)).tolist()
+        return [1.0, 1.0] if command == "time" else 1.0
+
+    def close(self):
+        """Nothing to end."""
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.0, 0), (1.0009, 0), (1.002, 1), (float("nan"), 1)])
+def test_a_peer_that_computes_something_else_fails_the_run(factor, status, monkeypatch, capsys):
+    monkeypatch.setattr(race, "Worker", Scripted)
+    monkeypatch.setattr(Scripted, "factor", factor)
+    assert versus_frameworks.main(["--smoke", "--nets", "digits_mlp", "--peers", "sklearn"]) == status
+    assert ("WRONG: its losses differ by" in capsys.readouterr().out) == bool(status)
+
+
+def test_the_verdict_is_against_the_fastest_peer():
+    medians = {OURS: 1.0, "jax": 4.0, "torch": 2.0}
+    entries = [race.Entry(name, times=[[ms, ms], [ms, 3 * ms]]) for name, ms in medians.items()]
+    verdict = report.judge([*entries, race.Entry("sklearn", note="skipped")])
+    assert (verdict.peer, verdict.ratio, verdict.ratio_of_minima) == ("torch", 0.5, 0.5)
+    assert verdict.met(NETS["lenet"]) == "no"
+    assert verdict.met(NETS["vae"]) == "stretch"
+    assert verdict.met(NETS["imdb_logistic"]) == "yes"
+    assert report.judge(entries[:1]) is None
+
+
+# --- the variational autoencoder -----------------------------------------------------------------------------------
+
+
+def test_vae_gradients_are_the_derivatives_of_its_loss():
+    model = VAE(7, hidden=6, latent=3, dtype="float64", ops=reference)
+    rng = np.random.default_rng(0)
+    x, eps = rng.random((5, 7)), model.noise(5, 1)
+    for net in (model.encoder, model.decoder):
+        net.params[...] = 0.5 * rng.standard_normal(net.params.shape)
+    assert model.differentiate(x, eps) == pytest.approx(model.loss(x, eps), rel=1e-12)
+    for net in (model.encoder, model.decoder):
+        for i in range(net.params.size):
+            kept, sides = net.params[i], []
+            for h in (1e-5, -1e-5):
+                net.params[i] = kept + h
+                sides.append(model.loss(x, eps))
+            net.params[i] = kept
+            assert abs((sides[0] - sides[1]) / 2e-5 - net.grads[i]) <= 1e-8 * (1 + abs(net.grads[i]))
+
+
+def test_vae_noise_depends_on_seed_and_step_alone():
+    model = VAE(7, hidden=6, latent=3)
+    assert np.array_equal(model.noise(4, 9), VAE(5, hidden=2, latent=3).noise(4, 9))
+    assert not np.array_equal(model.noise(4, 9), model.noise(4, 10))
+    assert not np.array_equal(model.noise(4, 9), VAE(7, hidden=6, latent=3, seed=1).noise(4, 9))
+    assert abs(model.noise(10_000, 0).std() - 1) < 0.02
+
+
+@pytest.mark.jit_only
+def test_vae_learns():
+    lines = run("vae.py", "--smoke").splitlines()
+    first, last = (float(line.split("loss ")[1].split(",")[0]) for line in lines)
+    assert last < first
+
+
+# --- scaling -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.jit_only
+def test_scaling_runs_and_goes_on_where_it_stopped(tmp_path):
+    shown = run("scaling.py", "--smoke", "--out", tmp_path)
+    rows = (tmp_path / "scaling.csv").read_text()
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+    for model, axis in scaling.SWEEPS:
+        assert f"{model}: ms ~ {axis}^" in shown
+    assert run("scaling.py", "--smoke", "--out", tmp_path) == shown
+    assert (tmp_path / "scaling.csv").read_text() == rows
+
+
+def law(factor_at_last: float) -> list[scaling.Row]:
+    """Four points of ms = size^1.5, the last off by a factor."""
+    times = [size**1.5 for size in (1, 2, 4, 8)]
+    times[-1] *= factor_at_last
+    return [scaling.make_row("mlp", "width", size, 2, 1, [ms]) for size, ms in zip((1, 2, 4, 8), times)]
+
+
+def test_scaling_sees_a_cliff_and_threads_that_do_not_pay():
+    assert scaling.fit(law(1))[1] == pytest.approx(1.5, abs=1e-6)
+    assert scaling.worst_neighbour(law(1)) == pytest.approx(1, abs=1e-6)
+    for factor, held in ((1, True), (1.5, True), (5, False), (0.2, False)):
+        ((_, verdict),) = scaling.check(law(factor))
+        assert verdict == held
+    for ms, held in ((1.0, True), (1.3, False)):
+        rows = [scaling.make_row("cnn", "threads", n, n, 1, [t]) for n, t in ((1, 2.0), (2, ms))]
+        ((_, verdict),) = scaling.check(rows)
+        assert verdict == held
