@@ -51,21 +51,11 @@ def show(net: Net, entries: list[Entry], source: str) -> str:
     """A block of text for one net."""
     lines = [
         f"\n{net.name}  (batch {net.batch}, {source})",
-        f"  {'framework':<21}{'median':>9}{'quartiles':>20}{'min':>9}{'steps':>7}{'peak':>9}{'import':>8}"
-        f"{'first step cold/warm':>22}  losses within  run as",
+        f"  {'framework':<21}{'median':>9}{'quartiles':>20}{'min':>9}{'ours / its':>12}{'steps':>7}{'peak':>9}"
+        f"{'import':>8}{'first step cold/warm':>22}  losses within  run as",
     ]
-    for entry in entries:
-        if not entry.counts:
-            lines.append(f"  {entry.name:<21}{entry.note}")
-            continue
-        times, start = entry.all_times(), entry.start
-        q1, q2, q3 = np.percentile(times, [25, 50, 75])
-        first = f"{start.get('first_step_cold_s', float('nan')):.2f} / {start.get('first_step_warm_s', 0):.2f} s"
-        lines.append(
-            f"  {entry.name:<21}{q2:>9.4f}{f'{q1:.4f} - {q3:.4f}':>20}{times.min():>9.4f}{len(times):>7}"
-            f"{start.get('peak_mib', float('nan')):>5.0f} MiB{start.get('import_s', float('nan')):>6.2f} s{first:>22}"
-            f"  {entry.deviation:<14.1e} {entry.policy}  {entry.note}"
-        )
+    mine = float(np.median(entries[0].all_times())) if entries[0].counts else float("nan")
+    lines += [_line(entry, mine) if entry.counts else f"  {entry.name:<21}{entry.note}" for entry in entries]
     verdict = judge(entries)
     if verdict is None:
         lines.append("  no peer to compare with")
@@ -75,6 +65,20 @@ def show(net: Net, entries: list[Entry], source: str) -> str:
             f"the minima {verdict.ratio_of_minima:.3f}; target {net.target}, stretch {net.stretch}: {verdict.met(net)}"
         )
     return "\n".join(lines)
+
+
+def _line(entry: Entry, mine: float) -> str:
+    """A framework's line; `mine` is scratchnet's median."""
+    times, unknown = entry.all_times(), float("nan")
+    q1, q2, q3 = np.percentile(times, [25, 50, 75])
+    peak, imported, cold, warm = (
+        entry.start.get(key, unknown) for key in ("peak_mib", "import_s", "first_step_cold_s", "first_step_warm_s")
+    )
+    return (
+        f"  {entry.name:<21}{q2:>9.4f}{f'{q1:.4f} - {q3:.4f}':>20}{times.min():>9.4f}{mine / q2:>12.3f}{len(times):>7}"
+        f"{peak:>5.0f} MiB{imported:>6.2f} s{f'{cold:.2f} / {warm:.2f} s':>22}  {entry.deviation:<14.1e} {entry.policy}"
+        f"  {entry.note}"
+    )
 
 
 def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
