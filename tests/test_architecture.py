@@ -28,7 +28,17 @@ FLOORS = [
     ["__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
-HOW_NOT_WHAT = {"jit.py", "vectors.py", "tile.py", "matmul.py", "winners.py", "exponential.py", "gather.py", "winograd.py", "winograd_transform.py"}  # of kernels/, beside the twins
+HOW_NOT_WHAT = {
+    "jit.py",
+    "vectors.py",
+    "tile.py",
+    "matmul.py",
+    "winners.py",
+    "exponential.py",
+    "gather.py",
+    "winograd.py",
+    "winograd_transform.py",
+}  # of kernels/, beside the twins
 SAME_LEVEL_ALLOWED = {("kernels", "kernels"), ("reference", "reference")}
 
 

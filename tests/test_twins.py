@@ -27,7 +27,17 @@ def operations(floor):
     """name -> function for all public operations of a floor."""
     found = {}
     for module in pkgutil.iter_modules(floor.__path__):
-        if module.name in ("jit", "vectors", "tile", "matmul", "winners", "exponential", "gather", "winograd", "winograd_transform"):
+        if module.name in (
+            "jit",
+            "vectors",
+            "tile",
+            "matmul",
+            "winners",
+            "exponential",
+            "gather",
+            "winograd",
+            "winograd_transform",
+        ):
             continue  # what operations are made of
         for name, value in vars(importlib.import_module(f"{floor.__name__}.{module.name}")).items():
             home = getattr(value, "__module__", "")

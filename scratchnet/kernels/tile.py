@@ -223,7 +223,7 @@ class _Memory:
         self.__array_interface__ = memory
 
 
-def matrix(*args: Any) -> np.ndarray:
+def view(*args: Any) -> np.ndarray:
     """Look at memory as a matrix: address, bytes of a number, shape, steps in numbers."""
     return np.asarray(_Memory(*args))
 
@@ -231,12 +231,12 @@ def matrix(*args: Any) -> np.ndarray:
 def _tile_plain(
     size, rows, vectors, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k
 ):  # fmt: skip
-    sums = matrix(d, size, (rows, lanes), (d_row, 1)).copy()
+    sums = view(d, size, (rows, lanes), (d_row, 1)).copy()
     with np.errstate(all="ignore"):
         for g in range(groups):
-            left = matrix(a + size * g * a_group, size, (rows, k), (a_row, a_k))
-            sums += left @ matrix(b + size * g * k * b_row, size, (k, lanes), (b_row, 1))
-    matrix(c, size, (rows, lanes), (c_row, 1))[...] = sums
+            left = view(a + size * g * a_group, size, (rows, k), (a_row, a_k))
+            sums += left @ view(b + size * g * k * b_row, size, (k, lanes), (b_row, 1))
+    view(c, size, (rows, lanes), (c_row, 1))[...] = sums
 
 
 def _move_plain(size, to, to_at, source, source_at, lanes):
@@ -246,8 +246,8 @@ def _move_plain(size, to, to_at, source, source_at, lanes):
 def _turn_plain(size, to, to_at, to_row, source, source_at, row, rows, columns):
     lanes = vector_unit().bytes // size
     shape = (min(rows, lanes), min(columns, lanes))
-    square = matrix(source + size * source_at, size, shape, (row, 1))
-    matrix(to + size * to_at, size, shape, (1, to_row))[...] = square
+    square = view(source + size * source_at, size, shape, (row, 1))
+    view(to + size * to_at, size, shape, (1, to_row))[...] = square
 
 
 # --- how kernels reach them --------------------------------------------------------------------------------------

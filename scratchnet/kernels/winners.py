@@ -25,7 +25,7 @@ from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic
 
 from scratchnet.kernels.jit import helper, native
-from scratchnet.kernels.tile import call, matrix
+from scratchnet.kernels.tile import call, view
 from scratchnet.kernels.vectors import I64, Vectors, loop, vector_unit
 from scratchnet.kernels.windows import Pair, _inside
 
@@ -128,12 +128,12 @@ def _take_plain(
     size, y, index, at, x, x_at, rectify, tap, tap_row, rows, row_step, columns, column_step, lanes
 ):  # fmt: skip
     shape = 1, min(lanes, vector_unit().bytes // size)
-    best, which = matrix(y + size * at, size, shape, (0, 1)), matrix(index + at, 1, shape, (0, 1))
-    best[...], which[...] = matrix(x + size * x_at, size, shape, (0, 1)), tap
+    best, which = view(y + size * at, size, shape, (0, 1)), view(index + at, 1, shape, (0, 1))
+    best[...], which[...] = view(x + size * x_at, size, shape, (0, 1)), tap
     best[(best < 0) & bool(rectify)] = 0
     for i in range(rows):
         for j in range(columns):
-            cell = matrix(x + size * (x_at + i * row_step + j * column_step), size, shape, (0, 1))
+            cell = view(x + size * (x_at + i * row_step + j * column_step), size, shape, (0, 1))
             wins = ~(cell <= best) & (best == best)
             best[wins], which[wins] = cell[wins], tap + i * tap_row + j
 
@@ -142,12 +142,12 @@ def _give_plain(
     size, dx, dx_at, dy, y, index, at, rectify, tap, columns, column_step, lanes
 ):  # fmt: skip
     lanes = min(lanes, vector_unit().bytes // size)
-    value, output = (matrix(a + size * at, size, (1, lanes), (0, 1)) for a in (dy, y))
+    value, output = (view(a + size * at, size, (1, lanes), (0, 1)) for a in (dy, y))
     with np.errstate(invalid="ignore"):
         value = np.where((output > 0) | (not rectify), value, output * 0)
     numbers = tap + np.arange(columns)[:, None]
-    cells = matrix(dx + size * dx_at, size, (columns, lanes), (column_step, 1))
-    cells += np.where(matrix(index + at, 1, (1, lanes), (0, 1)) == numbers, value, 0)
+    cells = view(dx + size * dx_at, size, (columns, lanes), (column_step, 1))
+    cells += np.where(view(index + at, 1, (1, lanes), (0, 1)) == numbers, value, 0)
 
 
 if numba.config.DISABLE_JIT:

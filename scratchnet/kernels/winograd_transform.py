@@ -42,7 +42,7 @@ from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic
 
 from scratchnet.kernels.jit import native
-from scratchnet.kernels.tile import _matrix, _move
+from scratchnet.kernels.tile import _move, view
 from scratchnet.kernels.vectors import I64, Vectors, vector_unit
 
 Matrix = list[list[Fraction]]
@@ -295,7 +295,7 @@ def _transform_plain(
         return ((i, j) for i in rows for j in columns)
 
     def cell(address: int, i: int, j: int, row: int, column: int) -> np.ndarray:
-        return _matrix(address + number * (i * row + j * column), number, (1, vector), (0, 1))[0]
+        return view(address + number * (i * row + j * column), number, (1, vector), (0, 1))[0]
 
     for i, j in np.ndindex(tile.shape[:2]) if back else each(len(tile)):
         tile[i, j] = cell(source, i, j, source_row, source_column)
@@ -308,7 +308,7 @@ def _transform_plain(
 
 def _put_plain(number, to, to_at, source, source_at, lanes):
     from_, into = source + number * source_at, to + number * to_at
-    _matrix(into, number, (1, lanes), (0, 1))[...] = _matrix(from_, number, (1, lanes), (0, 1))
+    view(into, number, (1, lanes), (0, 1))[...] = view(from_, number, (1, lanes), (0, 1))
 
 
 if numba.config.DISABLE_JIT:
