@@ -33,7 +33,7 @@ FASTMATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
 
 # Below this many elements in the largest array one thread is done before a second one has woken up.
-PARALLEL_FROM = 131_072
+PARALLEL_FROM = 32_768
 PARALLEL_PRODUCT_FROM = 1_000_000  # multiply-adds
 
 

@@ -2,14 +2,15 @@
 
     c = a b    or    c = a b + bias
 
-The columns of c are cut into panels as wide as a tile. A task is one panel or, when there are few, some rows of one:
+The columns of c are cut into panels as wide as a tile. All tiles, panel by panel, are shared out evenly to the threads:
 
-    for each block of K (BLOCK numbers: that much of a panel of b stays in the L1 cache)
-        pack this block of the panel
-        run tiles down the rows: each adds to c what the block gives
+    for each panel of which this thread has tiles
+        for each block of K (BLOCK numbers: that much of a panel of b stays in the L1 cache)
+            pack this block of the panel
+            run its tiles down the rows: each adds to c what the block gives
 
 Each element is summed by one thread, in an order that depends on nothing but K. So the bits are the same however many
-threads there are, though the tasks are not.
+threads there are, whichever tiles they get.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _product(c, a, b, edge, use, space, plan):
     k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
     b_lane, b_k = (k, 1) if turn_b else (1, n)
     buffers, a_at = space.ctypes.data, a.ctypes.data
-    tiles, panels = (m + tile_rows - 1) // tile_rows, (n + width - 1) // width
+    tiles, panels = max(1, (m + tile_rows - 1) // tile_rows), (n + width - 1) // width
     if tile_step:  # a turned: a tile's k would be pages apart
         a_at, a_row, a_k = buffers + size * slots * panel_size, 1, tile_rows
         for first in prange((tiles + ABREAST - 1) // ABREAST):
@@ -97,12 +98,11 @@ def _product(c, a, b, edge, use, space, plan):
             call(pack, a_at + size * first * ABREAST * tile_step, tile_step, source, 1, m, lanes, k, tile_rows, vector)
     else:
         tile_step = tile_rows * a_row
-    parts = max(1, min(tiles // 4, 2 * slots // max(1, panels))) if slots > 1 else 1  # of the rows, per panel
     for slot in prange(slots):
         buffer = buffers + size * slot * panel_size
-        for task in range(slot * panels * parts // slots, (slot + 1) * panels * parts // slots):
-            j, part = task // parts * width, task % parts
-            first, last = part * tiles // parts, (part + 1) * tiles // parts
+        begin, end = slot * panels * tiles // slots, (slot + 1) * panels * tiles // slots
+        for panel in range(begin // tiles, (end + tiles - 1) // tiles):
+            first, last, j = max(0, begin - panel * tiles), min(tiles, end - panel * tiles), panel * width
             lanes = min(width, n - j)
             start, sums = one + size, edge.ctypes.data + size * j
             if use == ADD:
@@ -118,6 +118,6 @@ def _product(c, a, b, edge, use, space, plan):
                     call(
                         multiply, rows, vectors, to, n, d, d_row, a_tile, a_row, 0, a_k, buffer, width, lanes, 1, count
                     )  # fmt: skip
-                if use == COLLECT and part == 0:  # a row of ones times b
+                if use == COLLECT and first == 0:  # a row of ones times b
                     d = sums if k0 else start
                     call(multiply, 1, vectors, sums, 0, d, 0, one, 0, 0, 0, buffer, width, lanes, 1, count)
