@@ -9,12 +9,15 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import sys
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 Shape = tuple[int, ...]
 FLOATS = ("float32", "float64")
@@ -104,6 +107,12 @@ def check_same_shape(name: str, array: np.ndarray, other_name: str, other: np.nd
         raise ValueError(
             f"{name}: expected the shape of {other_name}, {show_shape(other.shape)}, got {show_shape(array.shape)}"
         )
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether it is a SciPy sparse matrix or array. SciPy is not imported for the question: it takes 0.1 s."""
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and bool(sparse.issparse(x))
 
 
 def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse.csr_matrix:

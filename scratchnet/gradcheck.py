@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from scratchnet.arrays import check_integer, check_number
+from scratchnet.arrays import check_integer, check_number, is_sparse
 from scratchnet.network import Sequential, walk
 
 Loss = Callable[[np.ndarray, Any], tuple[float, np.ndarray]]
@@ -156,7 +155,7 @@ class _Probe:
 
     def __init__(self, net: Sequential, loss: Loss, x: Any, y: Any) -> None:
         self.net, self.loss, self.y = net, loss, y
-        self.sparse = scipy.sparse.issparse(x)
+        self.sparse = is_sparse(x)
         self.x = x if self.sparse else np.array(x)
         self.state = {name: value.copy() for name, value in net.state().items()}
         self.value, gradients = self._gradients()

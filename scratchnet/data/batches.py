@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from scratchnet.arrays import (
     FLOATS,
@@ -16,6 +15,7 @@ from scratchnet.arrays import (
     check_finite,
     check_integer,
     is_plain_array,
+    is_sparse,
     show_shape,
 )
 from scratchnet.kernels.gather import gather, gather_csr
@@ -151,7 +151,7 @@ def _cut(
     x: Any, y: np.ndarray, order: np.ndarray, starts: range, batch_size: int, memory: _Memory
 ) -> Iterator[tuple[Any, np.ndarray]]:
     rows, places = (x.array, x.index[order]) if isinstance(x, Rows) else (x, order)
-    take = _take_csr if scipy.sparse.issparse(x) else _take
+    take = _take_csr if is_sparse(x) else _take
     plain = _is_plain(rows, places)
     for first in starts:
         chosen, index = order[first : first + batch_size], places[first : first + batch_size]
@@ -167,7 +167,7 @@ def _cut(
 
 def _is_plain(rows: Any, index: np.ndarray) -> bool:
     """Whether the kernels can gather: every other layout would compile another version, for one pass over memory."""
-    if scipy.sparse.issparse(rows):
+    if is_sparse(rows):
         return rows.indices.dtype == rows.indptr.dtype == np.int32
     laid_out = rows.flags.c_contiguous and rows.flags.aligned and rows.dtype.isnative and index.dtype == np.int64
     return laid_out and index.min() >= 0 and index.max() < len(rows)
@@ -197,7 +197,7 @@ def _check_seed(name: str, seed: int) -> int:
 
 def _check_rows(x: Any, dtype: str) -> Any:
     """Return x as rows that can be gathered, after proving that there are some and that their numbers fit `dtype`."""
-    if scipy.sparse.issparse(x):
+    if is_sparse(x):
         x = check_csr("batches: x", x, x.dtype if x.dtype.name in FLOATS else dtype, x.shape[1])
         _check_finite(x.data, dtype)
         return x

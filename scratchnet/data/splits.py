@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from scratchnet.arrays import Shape, check_number
+from scratchnet.arrays import Shape, check_number, is_sparse
 from scratchnet.data.batches import LARGEST_SEED, Rows, shuffled
 
 
@@ -101,7 +100,7 @@ def stratified(y: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def _select(split: Split, chosen: np.ndarray) -> Split:
     index = np.flatnonzero(chosen)
-    if scipy.sparse.issparse(split.x):
+    if is_sparse(split.x):
         return Split(split.x[index], split.y[index])
     array, rows = (split.x.array, split.x.index[index]) if isinstance(split.x, Rows) else (split.x, index)
     return Split(Rows(array, rows), split.y[index])

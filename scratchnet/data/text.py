@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
 
 from scratchnet.data import known, store
 from scratchnet.data.hub import Source
 
 WORDS = 10_000
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 
 def write_text(folder: Path, source: Source, manifest: store.Manifest, labels: dict[str, np.ndarray]) -> None:
@@ -34,7 +36,9 @@ def read_bag(folder: Path, split: str, files: dict[str, Any], words: int) -> sci
     """Return a split's bag of words, (N, words) float32."""
     indptr, indices = (store.read_array(folder, n, files[n]) for n in (f"{split}_indptr", f"{split}_indices"))
     ones = np.ones(len(indices), np.float32)
-    return scipy.sparse.csr_array((ones, indices, indptr), shape=(len(indptr) - 1, words))
+    from scipy.sparse import csr_array
+
+    return csr_array((ones, indices, indptr), shape=(len(indptr) - 1, words))
 
 
 def bag_of_words(name: str, texts: dict[str, list[str]]) -> tuple[dict[str, scipy.sparse.csr_matrix], list[str]]:

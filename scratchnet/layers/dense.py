@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from scratchnet.arrays import Shape, check_callable, check_csr, check_integer
+from scratchnet.arrays import Shape, check_callable, check_csr, check_integer, is_sparse
 from scratchnet.initializers import Initializer, he_normal
 from scratchnet.layers.base import Layer
 
@@ -54,7 +53,7 @@ class Dense(Layer):
         self.bias[...] = 0
 
     def _check_batch(self, x: Any) -> Any:
-        if scipy.sparse.issparse(x):
+        if is_sparse(x):
             return check_csr("Dense.forward: x", x, self.dtype, self.input_shape[0])
         return super()._check_batch(x)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from scratchnet.arrays import Shape, check_csr, check_number
+from scratchnet.arrays import Shape, check_csr, check_number, is_sparse
 from scratchnet.layers.base import Layer
 
 
@@ -43,7 +42,7 @@ class Dropout(Layer):
         return {"step": self.step}
 
     def _check_batch(self, x: Any) -> Any:
-        if scipy.sparse.issparse(x) and len(self.input_shape) == 1:
+        if is_sparse(x) and len(self.input_shape) == 1:
             return check_csr("Dropout.forward: x", x, self.dtype, self.input_shape[0])
         return super()._check_batch(x)
 
@@ -52,7 +51,7 @@ class Dropout(Layer):
             return x
         self.step += 1
         key = dropout_key(self.seed, self.index, int(self.step[0]))
-        if scipy.sparse.issparse(x):
+        if is_sparse(x):
             data = self._sparse_data(x.nnz)  # (J,)
             self.ops.dropout_forward(data, x.data, key, self.p)
             y = type(x)((data, x.indices, x.indptr), shape=x.shape)
@@ -73,7 +72,7 @@ class Dropout(Layer):
         y, key = kept
         if not input_gradient:
             return None
-        if scipy.sparse.issparse(y):
+        if is_sparse(y):
             raise ValueError("Dropout.backward: a sparse batch has no input gradient; pass input_gradient=False")
         dx = self._buffer("dx", dy.shape[0])  # (N, ...)
         self.ops.dropout_backward(dx, dy, key, self.p)
