@@ -56,6 +56,7 @@ class VAE:
 
         self.latent, self.seed, self.ops = latent, seed, ops
         self.encoder, self.decoder = chain(input_size, 2 * latent, 2 * seed), chain(latent, input_size, 2 * seed + 1)
+        self._gradients: dict[str, np.ndarray] = {}  # what the losses write, kept from step to step
         self.optimizers = [optimizer(net.params) for net in (self.encoder, self.decoder)]
 
     def step(self, x: np.ndarray, number: int) -> float:
@@ -81,8 +82,12 @@ class VAE:
         mean, log_variance = self._split(self.encoder.forward(x, train=True))  # (N, latent) each
         s = np.exp(log_variance / 2)
         logits = self.decoder.forward(mean + s * eps, train=True)  # (N, input_size)
-        likelihood, dlogits = binary_cross_entropy(logits, x, reduction="batchmean", ops=self.ops)
-        divergence, (dmean, dlog_variance) = gaussian_kl(mean, log_variance, ops=self.ops)
+        likelihood, dlogits = binary_cross_entropy(
+            logits, x, reduction="batchmean", ops=self.ops, out=self._room("dlogits", logits)
+        )
+        divergence, (dmean, dlog_variance) = gaussian_kl(
+            mean, log_variance, ops=self.ops, out=(self._room("dmean", mean), self._room("dlog_variance", mean))
+        )
         dz = self.decoder.backward(dlogits, input_gradient=True)
         dcode = np.concatenate([dz + dmean, dz * eps * s / 2 + dlog_variance], axis=1)  # (N, 2 latent)
         self.encoder.backward(dcode)
@@ -92,6 +97,13 @@ class VAE:
         """Step both nets by their gradients."""
         for net, optimizer in zip((self.encoder, self.decoder), self.optimizers):
             optimizer.step(net.grads)
+
+    def _room(self, name: str, like: np.ndarray) -> np.ndarray:
+        """Memory of the shape of `like`, the same at every step."""
+        held = self._gradients.get(name)
+        if held is None or held.shape != like.shape:
+            held = self._gradients[name] = np.empty_like(like)
+        return held
 
     def _split(self, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return code[:, : self.latent].copy(), code[:, self.latent :].copy()
