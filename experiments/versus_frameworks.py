@@ -17,7 +17,9 @@ from pathlib import Path
 from versus.material import write_material
 from versus.nets import MODULES, NETS, OURS, Net
 from versus.race import Entry, Settings, run_race
-from versus.report import STATEMENT, cpu_model, show, write
+from versus.report import STATEMENT, cpu_model, insert, show, write
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,7 +31,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20, help="of racing, for each net (default: %(default)s)")
     parser.add_argument("--smoke", action="store_true", help="drawn data, a few steps: does everything run?")
     parser.add_argument("--out", type=Path, help="folder for versus.csv, versus.json and versus.md")
+    parser.add_argument("--readme", action="store_true", help="put versus.md of --out into README.md, and race nobody")
     args = parser.parse_args(arguments)
+    if args.readme and not args.out:
+        parser.error("--readme: expected --out FOLDER, where versus.md is")
     args.nets = args.nets.split(",")
     args.peers = args.peers.split(",") if args.peers else [name for name in MODULES if name != OURS]
     for given, known in ((args.nets, NETS), (args.peers, MODULES)):
@@ -43,6 +48,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Race all nets; returns the exit status."""
     args = parse(arguments)
+    if args.readme:
+        insert((args.out / "versus.md").read_text(), README)
+        return 0
     settings = Settings(args.threads, 0.2 if args.smoke else args.seconds, args.smoke)
     print(f"{cpu_model()}, {args.threads} threads. {STATEMENT}")
     results: list[tuple[Net, list[Entry]]] = []

@@ -27,6 +27,11 @@ def test_there_are_blocks():
     assert len(BLOCKS) >= 2
 
 
+def test_the_table_of_speeds_is_that_of_the_committed_run():
+    table = (ROOT / "experiments" / "results" / "versus" / "versus.md").read_text()
+    assert table in README.read_text()
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_block_runs(block, tmp_path):
     run = subprocess.run(

@@ -18,6 +18,7 @@ class Net:
     """One race.
 
     Attributes:
+        title: what a table calls it.
         kind: "chain" (softmax cross-entropy over `layers`), "vae", "sparse" (a chain on CSR input) or "adam" alone.
         batch: examples of a step; for "adam" the number of parameters.
         input_shape: of one example, images as (H, W, C).
@@ -28,6 +29,7 @@ class Net:
     """
 
     name: str
+    title: str
     kind: str
     batch: int
     input_shape: tuple[int, ...]
@@ -59,16 +61,100 @@ SPARSE_PEERS = ("torch-dense", "torch-csr", "torch-embedding-bag", "sklearn-sgd"
 NETS = {
     net.name: net
     for net in (
-        Net("digits_mlp", "chain", 32, (64,), _dense(64, 10), "digits", 0.35, 0.20, DENSE_PEERS),
-        Net("mnist_logistic", "chain", 128, (784,), _dense(10), "mnist", 0.45, 0.25, (*TORCH, "jax")),
-        Net("mnist_mlp", "chain", 128, (784,), _dense(1000, 1000, 10), "mnist", 0.90, 0.70, DENSE_PEERS),
-        Net("lenet", "chain", 128, (28, 28, 1), LENET, "mnist", 0.42, 0.25, IMAGE_PEERS),
-        Net("cifar", "chain", 128, (32, 32, 3), CIFAR, "cifar10", 0.42, 0.33, IMAGE_PEERS),
-        Net("vae", "vae", 100, (784,), VAE, "mnist", 0.75, 0.50, (*TORCH, "jax")),
-        Net("imdb_logistic", "sparse", 128, (10_000,), _dense(2), "imdb", 0.50, 0.25, SPARSE_PEERS, batches=195),
-        Net("adam_1e4", "adam", 10**4, (), (), "", 0.6, 0.4, ("torch", "jax"), batches=2),
-        Net("adam_1e6", "adam", 10**6, (), (), "", 0.8, 0.6, ("torch", "jax"), batches=2),
-        Net("adam_1e7", "adam", 10**7, (), (), "", 1.0, 0.9, ("torch", "jax"), batches=2),
+        Net(
+            "digits_mlp",
+            "digits MLP 64-64-10, batch 32",
+            "chain",
+            32,
+            (64,),
+            _dense(64, 10),
+            "digits",
+            0.35,
+            0.20,
+            DENSE_PEERS,
+        ),
+        Net(
+            "mnist_logistic",
+            "MNIST logistic regression 784-10",
+            "chain",
+            128,
+            (784,),
+            _dense(10),
+            "mnist",
+            0.45,
+            0.25,
+            (*TORCH, "jax"),
+        ),
+        Net(
+            "mnist_mlp",
+            "MNIST MLP 784-1000-1000-10",
+            "chain",
+            128,
+            (784,),
+            _dense(1000, 1000, 10),
+            "mnist",
+            0.90,
+            0.70,
+            DENSE_PEERS,
+        ),
+        Net(
+            "lenet",
+            "LeNet-like, 3x3 convolutions 32-64, dense 128",
+            "chain",
+            128,
+            (28, 28, 1),
+            LENET,
+            "mnist",
+            0.42,
+            0.25,
+            IMAGE_PEERS,
+        ),
+        Net(
+            "cifar",
+            "the Adam paper's CIFAR net, 5x5 convolutions 64-64-128, dense 1000",
+            "chain",
+            128,
+            (32, 32, 3),
+            CIFAR,
+            "cifar10",
+            0.42,
+            0.33,
+            IMAGE_PEERS,
+        ),
+        Net(
+            "vae",
+            "variational autoencoder 784-500-50, batch 100",
+            "vae",
+            100,
+            (784,),
+            VAE,
+            "mnist",
+            0.75,
+            0.50,
+            (*TORCH, "jax"),
+        ),
+        Net(
+            "imdb_logistic",
+            "IMDB logistic regression, CSR, 10,000 words",
+            "sparse",
+            128,
+            (10_000,),
+            _dense(2),
+            "imdb",
+            0.50,
+            0.25,
+            SPARSE_PEERS,
+            batches=195,
+        ),
+        Net(
+            "adam_1e4", "Adam alone, 10^4 parameters", "adam", 10**4, (), (), "", 0.6, 0.4, ("torch", "jax"), batches=2
+        ),
+        Net(
+            "adam_1e6", "Adam alone, 10^6 parameters", "adam", 10**6, (), (), "", 0.8, 0.6, ("torch", "jax"), batches=2
+        ),
+        Net(
+            "adam_1e7", "Adam alone, 10^7 parameters", "adam", 10**7, (), (), "", 1.0, 0.9, ("torch", "jax"), batches=2
+        ),
     )
 }
 LATENT = 50  # of the vae

@@ -83,11 +83,13 @@ def _line(entry: Entry, mine: float) -> str:
 
 def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
     """The table for the README."""
+    versions = dict.fromkeys(f"{e.name.split('-')[0]} {e.version}" for _, es in results for e in es if e.counts)
+    machine = f"{cpu_model()}, {settings.threads} threads, Python {platform.python_version()}"
     rows = [
-        f"Milliseconds per step, median (quartiles), {settings.threads} threads. {STATEMENT}",
+        f"{machine}, {'; '.join(versions)}. {STATEMENT}",
         "",
-        "| net | scratchnet | best peer | ratio | of minima | target | met | peak MiB, ours / best peer's |",
-        "|---|---|---|---|---|---|---|---|",
+        "| net, batch 128 | scratchnet, ms per step (quartiles) | best peer | ratio | target | peak memory, MiB |",
+        "|---|---|---|---|---|---|",
     ]
     for net, entries in results:
         verdict = judge(entries)
@@ -97,13 +99,21 @@ def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
         cells = []
         for entry in (entries[0], best):
             q1, q2, q3 = np.percentile(entry.all_times(), [25, 50, 75])
-            cells.append(f"{q2:.3g} ({q1:.3g}-{q3:.3g})")
+            cells.append(f"{q2:.3g} ({q1:.3g} - {q3:.3g})")
         memory = " / ".join(f"{entry.start.get('peak_mib', float('nan')):.0f}" for entry in (entries[0], best))
         rows.append(
-            f"| {net.name} | {cells[0]} | {cells[1]} {best.name} | **{verdict.ratio:.2f}** | "
-            f"{verdict.ratio_of_minima:.2f} | {net.target} | {verdict.met(net)} | {memory} |"
+            f"| {net.title} | {cells[0]} | {best.name} {cells[1]} | **{verdict.ratio:.2f}** | {net.target} | {memory} |"
         )
     return "\n".join(rows) + "\n"
+
+
+START, END = "<!-- race: written by experiments/versus_frameworks.py --readme -->\n", "<!-- end of race -->"
+
+
+def insert(table: str, readme: Path) -> None:
+    """Put the table where README.md says that it goes."""
+    before, rest = readme.read_text().split(START)
+    readme.write_text(f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}")
 
 
 def cpu_model() -> str:
