@@ -25,6 +25,7 @@ from numba import prange
 
 from scratchnet.kernels import tile, winograd
 from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspace
+from scratchnet.kernels.memory import addresses_of, clear
 from scratchnet.kernels.tile import call
 from scratchnet.kernels.windows import Pair
 
@@ -74,18 +75,6 @@ def _plan(size: Pair, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: 
     return _Plan._make((*sizes, buffer, *shape, shape.vectors * shape.lanes, x.itemsize, slots))
 
 
-def _addresses(*arrays: np.ndarray) -> tuple[int, ...]:
-    return tuple(array.ctypes.data for array in arrays)
-
-
-@helper
-def _clear(array, at, count):
-    """array[at : at + count] = 0. Indices are unsigned: signed ones are tested for wrap-around at every step."""
-    first, zero = np.uint64(at), array.dtype.type(0)
-    for k in range(np.uint64(count)):
-        array[first + k] = zero
-
-
 @helper
 def _pad(to, x, n, pack, plan):
     """Copy image n to the middle of the zeros at `to`; returns the address of the padded image."""
@@ -120,12 +109,12 @@ def conv2d_forward(
     y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: Pair, padding: Pair
 ) -> None:
     """y = windows(x) W + b; see reference.conv2d_forward."""
-    if winograd.is_faster(y, x, weight, stride):
+    if winograd.is_faster(y.shape[1:3], x, weight, stride):
         return winograd.forward(y, x, weight, bias, padding)
     x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
     plan = _plan(y.shape[1:3], x, weight, stride, padding, lanes=weight.shape[3])
     space = workspace("conv", plan.slots * plan.buffer + _panels(plan), y.dtype)
-    _forward.launch(plan.slots > 1, space, plan, tile.functions(y.dtype), _addresses(y, x, weight, bias))
+    _forward.launch(plan.slots > 1, space, plan, tile.functions(y.dtype), addresses_of(y, x, weight, bias))
 
 
 def _panels(plan: _Plan) -> int:
@@ -145,7 +134,7 @@ def _forward(space, plan, functions, addresses):
     panels = space.ctypes.data + size * plan.slots * plan.buffer
     _pack_forward(panels, weight, functions, plan)
     for slot in prange(plan.slots):
-        _clear(space, slot * plan.buffer, plan.buffer)
+        clear(space, slot * plan.buffer, plan.buffer)
         start, stop = slot * lines // plan.slots, (slot + 1) * lines // plan.slots
         for n in range(start // plan.rows, (stop + plan.rows - 1) // plan.rows):
             image = _pad(space.ctypes.data + size * slot * plan.buffer, x, n, functions[1], plan)
@@ -184,13 +173,13 @@ def conv2d_backward_weight(
     dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: np.ndarray, stride: Pair, padding: Pair
 ) -> None:
     """dW = windows(x)^T dy, db = sum dy; see reference.conv2d_backward_weight."""
-    if winograd.is_faster(dy, x, dweight, stride):
+    if winograd.is_faster(dy.shape[1:3], x, dweight, stride):
         return winograd.backward_weight(dweight, dbias, x, dy, padding)
     x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), np.ones(1, dy.dtype)
     plan = _plan(dy.shape[1:3], x, dweight, stride, padding, lanes=dy.shape[3])
     parts, part, packed = sums = _sums(plan)
     space = workspace("conv", parts * part + plan.slots * (plan.buffer + packed), dy.dtype)
-    _weight_gradient.launch(plan.slots > 1, space, plan, sums, tile.functions(dy.dtype), _addresses(x, dy, one))
+    _weight_gradient.launch(plan.slots > 1, space, plan, sums, tile.functions(dy.dtype), addresses_of(x, dy, one))
     dweight[...] = space[: dweight.size].reshape(dweight.shape)
     dbias[...] = space[dweight.size : part]
 
@@ -216,9 +205,9 @@ def _weight_gradient(space, plan, sizes, functions, addresses):
     for slot in prange(plan.slots):
         buffer = parts * part + slot * (plan.buffer + packed)
         padded = space.ctypes.data + plan.size * buffer
-        _clear(space, buffer, plan.buffer)
+        clear(space, buffer, plan.buffer)
         for q in range(slot * parts // plan.slots, (slot + 1) * parts // plan.slots):
-            _clear(space, q * part, part)
+            clear(space, q * part, part)
             sums = space.ctypes.data + plan.size * q * part
             for n in range(q * plan.images // parts, (q + 1) * plan.images // parts):
                 grad = dy + plan.size * n * plan.rows * plan.columns * plan.units
@@ -269,14 +258,14 @@ def _add_image(sums, image, grad, buffer, one, sizes, functions, plan):
 
 def conv2d_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair) -> None:
     """dx = the cells of dy W^T, added where they came from; see reference.conv2d_backward_input."""
-    if winograd.is_faster(dy, dx, weight, stride):
+    if winograd.is_faster(dy.shape[1:3], dx, weight, stride):
         return winograd.backward_input(dx, dy, weight, padding)
     dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
     plan = _plan(dy.shape[1:3], dx, weight, stride, padding, lanes=dx.shape[3])
     panel, panels = _input_panels(plan)
     space = workspace("conv", panels, dx.dtype)
     _input_gradient.launch(
-        plan.slots > 1, space, dx.reshape(-1), plan, panel, tile.functions(dx.dtype), _addresses(dy, weight)
+        plan.slots > 1, space, dx.reshape(-1), plan, panel, tile.functions(dx.dtype), addresses_of(dy, weight)
     )
 
 
@@ -325,7 +314,7 @@ def _collect(dx, n, h, grad, panels, panel, multiply, plan):
     size, units, row = plan.size, plan.units, plan.width * plan.channels
     steps = (plan.kernel_rows + plan.step_h - 1) // plan.step_h
     line = n * plan.height + h
-    _clear(dx, line * row, row)
+    clear(dx, line * row, row)
     last, phase = (h + plan.top) // plan.step_h, (h + plan.top) % plan.step_h
     first = max(0, last - plan.rows + 1)  # i = phase + sh s reads row oh = last - s, for first <= s < stop
     stop = min(last + 1, (plan.kernel_rows - phase + plan.step_h - 1) // plan.step_h)

@@ -4,6 +4,8 @@ Each thread has room for the convolution's output of one image, which stays in i
 it, and keeps only y and index. Backward fills it with the gradient, dy spread over the cells that won, and uses that up
 at once: for the sums of the weight gradient, and for dx of that image. Memory never sees either, which for small
 kernels costs more than the multiplications.
+
+Where fewer multiplications pay, winograd_pool.py does all this another way.
 """
 
 from __future__ import annotations
@@ -13,12 +15,10 @@ import math
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels import tile, winners
+from scratchnet.kernels import tile, winners, winograd, winograd_pool
 from scratchnet.kernels.conv import (
     _add_image,
     _add_parts,
-    _addresses,
-    _clear,
     _collect,
     _convolve,
     _input_panels,
@@ -30,6 +30,7 @@ from scratchnet.kernels.conv import (
     _sums,
 )
 from scratchnet.kernels.jit import kernel, workspace
+from scratchnet.kernels.memory import addresses_of, clear
 from scratchnet.kernels.windows import Pair
 
 
@@ -48,11 +49,13 @@ def conv2d_relu_max_pool2d_forward(
 ) -> None:
     """y, index = max_pool2d(max(conv2d(x, weight, bias), 0)); see reference.conv2d_relu_max_pool2d_forward."""
     x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
-    plan = _plan(size, x, weight, stride, padding, lanes=weight.shape[3])
     pool = winners.plan(size, y, pool_size, pool_stride, pool_padding, rectify=True)
+    if winograd.is_faster(size, x, weight, stride):
+        return winograd_pool.forward(y, index, x, weight, bias, padding, pool)
+    plan = _plan(size, x, weight, stride, padding, lanes=weight.shape[3])
     room = plan.buffer + math.prod(size) * plan.units
     space = workspace("conv", plan.slots * room + _panels(plan), y.dtype)
-    take, addresses = winners.functions(y.dtype).take, _addresses(y, index, x, weight, bias)
+    take, addresses = winners.functions(y.dtype).take, addresses_of(y, index, x, weight, bias)
     _forward.launch(plan.slots > 1, space, plan, pool, room, tile.functions(y.dtype), take, addresses)
 
 
@@ -63,7 +66,7 @@ def _forward(space, plan, pool, room, functions, take, addresses):
     pooled, panels = pool.rows * pool.columns * pool.channels, space.ctypes.data + plan.size * plan.slots * room
     _pack_forward(panels, weight, functions, plan)
     for slot in prange(plan.slots):
-        _clear(space, slot * room, plan.buffer)
+        clear(space, slot * room, plan.buffer)
         padded = space.ctypes.data + plan.size * slot * room
         output = padded + plan.size * plan.buffer
         for n in range(slot * plan.images // plan.slots, (slot + 1) * plan.images // plan.slots):
@@ -91,15 +94,17 @@ def conv2d_relu_max_pool2d_backward(
 ) -> None:
     """dx, dweight, dbias from dy where y > 0; see reference.conv2d_relu_max_pool2d_backward."""
     dy, y, index, x, weight = (np.ascontiguousarray(array) for array in (dy, y, index, x, weight))
+    pool = winners.plan(size, y, pool_size, pool_stride, pool_padding, rectify=True)
+    if winograd.is_faster(size, x, weight, stride):
+        return winograd_pool.backward(dx, dweight, dbias, dy, y, index, x, weight, padding, pool)
     plan = _plan(size, x, weight, stride, padding, lanes=weight.shape[3])
     back = _plan(size, x, weight, stride, padding, lanes=x.shape[3])
-    pool = winners.plan(size, y, pool_size, pool_stride, pool_padding, rectify=True)
     (parts, part, packed), (panel, panels) = sums, _ = _sums(plan), _input_panels(back)
     room = plan.buffer + math.prod(size) * plan.units + packed
     space = workspace("conv", parts * part + plan.slots * room + panels, y.dtype)
     one = np.ones(1, y.dtype)
     functions, give = tile.functions(y.dtype), winners.functions(y.dtype).give
-    addresses = _addresses(dy, y, index, x, weight, one)
+    addresses = addresses_of(dy, y, index, x, weight, one)
     _backward.launch(
         plan.slots > 1, space, dx.reshape(-1), plan, back, pool, sums, (room, panel), functions, give, addresses
     )
@@ -123,13 +128,13 @@ def _backward(space, dx, plan, back, pool, sizes, rooms, functions, give, addres
         start = parts * part + slot * room
         output = start + plan.buffer
         padded, grad = space.ctypes.data + size * start, space.ctypes.data + size * output
-        _clear(space, start, plan.buffer)
+        clear(space, start, plan.buffer)
         for q in range(slot * parts // plan.slots, (slot + 1) * parts // plan.slots):
-            _clear(space, q * part, part)
+            clear(space, q * part, part)
             for n in range(q * plan.images // parts, (q + 1) * plan.images // parts):
                 at = n * pooled
                 for h in range(plan.rows):
-                    _clear(space, output + h * row, row)
+                    clear(space, output + h * row, row)
                     winners.spread_row(give, pool, grad, dy + size * at, y + size * at, index + at, h)
                 image, buffer = _pad(padded, x, n, functions[1], plan), grad + size * plan.rows * row
                 _add_image(space.ctypes.data + size * q * part, image, grad, buffer, one, sizes, functions, plan)

@@ -12,8 +12,8 @@ import numpy as np
 from numba import prange
 
 from scratchnet.kernels import winners
-from scratchnet.kernels.conv import _addresses, _clear
 from scratchnet.kernels.jit import kernel, worth_threads
+from scratchnet.kernels.memory import addresses_of, clear
 from scratchnet.kernels.windows import Pair, _inside
 
 
@@ -22,7 +22,7 @@ def max_pool2d_forward(
 ) -> None:
     """y = max over the window, index = which cell; see reference.max_pool2d_forward."""
     pool = winners.plan(x.shape[1:3], y, kernel_size, stride, padding)
-    functions, addresses = winners.functions(y.dtype), _addresses(y, index, np.ascontiguousarray(x))
+    functions, addresses = winners.functions(y.dtype), addresses_of(y, index, np.ascontiguousarray(x))
     _max_pool.launch(worth_threads(x.size), y.shape[0], pool, functions, addresses)
 
 
@@ -42,7 +42,7 @@ def max_pool2d_backward(
     """dx = dy of the windows it won; see reference.max_pool2d_backward."""
     pool = winners.plan(dx.shape[1:3], dy, kernel_size, stride, padding)
     dy, index = np.ascontiguousarray(dy), np.ascontiguousarray(index)
-    functions, addresses = winners.functions(dx.dtype), _addresses(dx, dy, index)
+    functions, addresses = winners.functions(dx.dtype), addresses_of(dx, dy, index)
     _max_pool_gradient.launch(worth_threads(dx.size), dx.reshape(-1), dx.shape[0], pool, functions, addresses)
 
 
@@ -51,7 +51,7 @@ def _max_pool_gradient(dx, images, pool, functions, addresses):
     to, dy, index = addresses
     row, line = pool.width * pool.channels, pool.columns * pool.channels
     for task in prange(images * pool.height):
-        _clear(dx, task * row, row)
+        clear(dx, task * row, row)
         n, h = task // pool.height, task % pool.height
         at = n * pool.rows * line
         grad = dy + pool.size * at

@@ -33,6 +33,7 @@ from numba import prange
 
 from scratchnet.kernels import tile
 from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspace
+from scratchnet.kernels.memory import addresses_of, clear
 from scratchnet.kernels.tile import call
 from scratchnet.kernels.windows import Pair
 from scratchnet.kernels.winograd_transform import OUTPUTS, ZEROS, function, side, spare
@@ -54,11 +55,13 @@ def use(on: bool) -> None:
     _on = bool(on)
 
 
-def is_faster(y: np.ndarray, x: np.ndarray, weight: np.ndarray, stride: Pair) -> bool:
-    """Whether this beats the direct form, as measured on 2 cores with AVX-512, for batches of 1 to 128 images."""
-    size, (channels, units) = weight.shape[:2], weight.shape[2:]
-    known = stride == (1, 1) and size in ((3, 3), (5, 5)) and y.size > 0
-    return _on and known and min(channels, units) >= 16 and min(y.shape[1:3]) >= 3
+def is_faster(size: Pair, x: np.ndarray, weight: np.ndarray, stride: Pair) -> bool:
+    """Whether this beats the direct form, as measured on 2 cores with AVX-512, for batches of 1 to 128 images.
+
+    size: (OH, OW). x and weight stand for their gradients, too.
+    """
+    known = stride == (1, 1) and weight.shape[:2] in ((3, 3), (5, 5)) and x.size > 0
+    return _on and known and min(weight.shape[2:]) >= 16 and min(size) >= 3
 
 
 class _Images(NamedTuple):
@@ -93,25 +96,31 @@ class _Plan(NamedTuple):
     slots: int  # threads to run on
 
 
-def _plan(y: np.ndarray, x: np.ndarray, size: int, padding: Pair, lanes: int) -> tuple[_Plan, _Images, _Images]:
-    """Plan any of the three passes; x and y stand for dx and dy, too, and the tile writes `lanes` numbers per row."""
-    shapes = tile.shapes(y.dtype)
+def _plan(
+    cells: Pair, x: np.ndarray, weight: np.ndarray, padding: Pair, lanes: int
+) -> tuple[_Plan, _Images, _Images]:
+    """Plan any of the three passes. cells: (OH, OW); x stands for dx, too; the tile writes `lanes` numbers per row."""
+    shapes, (size, _, _, units), number = tile.shapes(x.dtype), weight.shape, x.itemsize
     shape = next((s for s in shapes if s.vectors * s.lanes >= lanes), shapes[-1])
     points, panel = side(size) ** 2, shape.vectors * shape.lanes
-    down, across = (-(-cells // OUTPUTS) for cells in y.shape[1:3])
-    x_row, y_row = (-(-array.shape[3] // shape.lanes) * shape.lanes for array in (x, y))
-    fit = max(1, CACHE // (y.itemsize * points * (x_row + y_row) * across))
+    down, across = (-(-count // OUTPUTS) for count in cells)
+    x_row, y_row = (-(-count // shape.lanes) * shape.lanes for count in (x.shape[3], units))
+    fit = max(1, CACHE // (number * points * (x_row + y_row) * across))
     lines = min(fit // down, x.shape[0]) * down if fit >= down else fit
     x_step, y_step = ((lines * across + AWAY) * row for row in (x_row, y_row))
     v = spare(size, shape.lanes)
     m = v + points * x_step
-    slot = -(-(m + points * y_step + panel) // 16) * 16  # the tile reads whole panels
-    slots = threads_for_product(y.size * size * size * x.shape[3] // OUTPUTS)
-    (h, w, channels), (oh, ow, units) = x.shape[1:], y.shape[1:]
-    of_x = _Images(h, w, channels, *padding, v, x_row, x_step)
-    of_y = _Images(oh, ow, units, 0, 0, m, y_row, y_step)
+    slot = -(-(m + points * y_step + ZEROS) // 16) * 16  # the tile reads whole panels
+    slots = threads_for_product(x.shape[0] * cells[0] * cells[1] * weight.size // OUTPUTS)
+    of_x = _Images(*x.shape[1:], *padding, v, x_row, x_step)
+    of_y = _Images(*cells, units, 0, 0, m, y_row, y_step)
     sizes = x.shape[0], size, side(size), points, down, across, lines, slot
-    return _Plan(*sizes, *shape, panel, y.itemsize, slots), of_x, of_y
+    return _Plan(*sizes, *shape, panel, number, slots), of_x, of_y
+
+
+def _filter_size(plan: _Plan, of: _Images, to: _Images) -> int:
+    """Numbers in U, which takes the points of one side to those of the other, in panels."""
+    return plan.points * of.channels * (-(-to.channels // plan.panel) * plan.panel)
 
 
 def _functions(dtype: np.dtype[Any], size: int, *names: str) -> tuple[Any, ...]:
@@ -119,30 +128,21 @@ def _functions(dtype: np.dtype[Any], size: int, *names: str) -> tuple[Any, ...]:
     return *tile.functions(dtype), *(function(name, size, dtype) for name in names)
 
 
-def _addresses(*arrays: np.ndarray) -> tuple[int, ...]:
-    return tuple(array.ctypes.data for array in arrays)
-
-
 # --- steps of a pass ---------------------------------------------------------------------------------------------
 
 
 @helper
-def _clear(array, at, count):
-    """array[at : at + count] = 0."""
-    first, zero = np.uint64(at), array.dtype.type(0)
-    for k in range(np.uint64(count)):
-        array[first + k] = zero
+def _to_points(transform, memory, images, array, held, first, last, plan):
+    """V or M of the lines of tiles first .. last of the images at `array`, each of which has `down` lines.
 
-
-@helper
-def _to_points(transform, memory, images, array, first, last, plan):
-    """V or M of the lines of tiles first .. last of the images at `array`, each of which has `down` lines."""
+    `held` is the line that V or M starts with.
+    """
     for line in range(first, last):
         top = line % plan.down * OUTPUTS - images.top
         row = (line // plan.down * images.height + top) * images.width
         for j in range(plan.across):
             left = j * OUTPUTS - images.left
-            points = memory + plan.number * (images.at + ((line - first) * plan.across + j) * images.row)
+            points = memory + plan.number * (images.at + ((line - held) * plan.across + j) * images.row)
             call(
                 transform, points, images.step, array + plan.number * (row + left) * images.channels,
                 images.width * images.channels, images.channels, images.channels,
@@ -151,7 +151,7 @@ def _to_points(transform, memory, images, array, first, last, plan):
 
 
 @helper
-def _from_points(transform, memory, images, array, bias, first, last, plan):
+def _from_points(transform, memory, images, array, bias, held, first, last, plan):
     """The other way: the images are overwritten with bias + tile, or, where the address `bias` is 0, added to."""
     row_step = images.width * images.channels
     for line in range(first, last):
@@ -159,7 +159,7 @@ def _from_points(transform, memory, images, array, bias, first, last, plan):
         row = (line // plan.down * images.height + top) * images.width
         for j in range(plan.across):
             left = j * OUTPUTS - images.left
-            points = memory + plan.number * (images.at + ((line - first) * plan.across + j) * images.row)
+            points = memory + plan.number * (images.at + ((line - held) * plan.across + j) * images.row)
             cell = array + plan.number * (row + left) * images.channels
             start, start_row, start_column = (bias, 0, 0) if bias else (cell, row_step, images.channels)
             call(
@@ -169,11 +169,19 @@ def _from_points(transform, memory, images, array, bias, first, last, plan):
 
 
 @helper
-def _filters(transform, panels, weight, tap, row, slot, count, lanes, memory, plan):
-    """A slot's share of U, or of its transpose: at every point (count, lanes), in panels.
+def _turn(pack, turned, weight, tap, t, xs, ys, plan):
+    """Tap number t of the weights, (C, U), turned to (U, C); in `turned` taps are `tap` numbers apart."""
+    to, source = turned + plan.number * t * tap, weight + plan.number * t * xs.channels * ys.channels
+    call(pack, to, 0, source, ys.channels, 1, xs.channels, ys.channels, xs.row, plan.vector)
 
-    The taps of the weights are `tap` numbers apart, and each is a matrix (count, lanes) with row step `row`.
+
+@helper
+def _filters(transform, panels, weight, tap, row, slot, of, to, memory, plan):
+    """A slot's share of U, or of its transpose, in panels: at every point a matrix (channels of `of`, channels of `to`).
+
+    The taps of the weights are `tap` numbers apart, and each is such a matrix with row step `row`.
     """
+    count, lanes = of.channels, to.channels
     step = count * ((lanes + plan.panel - 1) // plan.panel * plan.panel)
     for k in range(slot * count // plan.slots, (slot + 1) * count // plan.slots):
         for j in range(0, lanes, plan.panel):
@@ -182,6 +190,18 @@ def _filters(transform, panels, weight, tap, row, slot, count, lanes, memory, pl
                 weight + plan.number * (k * row + j), plan.size * tap, tap, min(plan.panel, lanes - j),
                 0, plan.size, 0, plan.size, memory,
             )  # fmt: skip
+
+
+@helper
+def _filter_points(multiply, memory, of, to, panels, tiles, plan):
+    """M = V U or V = M U^T, for so many tiles."""
+    panel = of.channels * plan.panel
+    step = panel * ((to.channels + plan.panel - 1) // plan.panel)
+    _products(
+        multiply, plan, tiles, to.channels, of.channels,
+        memory + plan.number * to.at, to.row, to.step, memory,
+        memory + plan.number * of.at, of.row, 1, of.step, panels, plan.panel, panel, step,
+    )  # fmt: skip
 
 
 @helper
@@ -208,11 +228,10 @@ def _products(multiply, plan, rows, lanes, k, c, c_row, c_step, d, a, a_row, a_k
 def forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, padding: Pair) -> None:
     """y = windows(x) W + b; see reference.conv2d_forward, here at stride 1."""
     x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
-    plan, xs, ys = _plan(y, x, weight.shape[0], padding, lanes=y.shape[3])
-    panels = plan.points * xs.channels * (-(-ys.channels // plan.panel) * plan.panel)
-    space = workspace("winograd", plan.slots * plan.slot + panels, y.dtype)
+    plan, xs, ys = _plan(y.shape[1:3], x, weight, padding, lanes=y.shape[3])
+    space = workspace("winograd", plan.slots * plan.slot + _filter_size(plan, xs, ys), y.dtype)
     functions = _functions(y.dtype, plan.size, "filter", "image", "output")
-    _forward.launch(plan.slots > 1, space, plan, xs, ys, functions, _addresses(y, x, weight, bias))
+    _forward.launch(plan.slots > 1, space, plan, xs, ys, functions, addresses_of(y, x, weight, bias))
 
 
 @kernel
@@ -220,27 +239,21 @@ def _forward(space, plan, xs, ys, functions, addresses):
     """The weights to points; then every slot its lines of tiles: V, M = V U, y."""
     multiply, _, filter_, image, output = functions
     y, x, weight, bias = addresses
-    channels, units, number = xs.channels, ys.channels, plan.number
+    number = plan.number
     panels = space.ctypes.data + number * plan.slots * plan.slot
-    b_panel = channels * plan.panel
-    b_step = b_panel * ((units + plan.panel - 1) // plan.panel)
     for slot in prange(plan.slots):
-        _clear(space, slot * plan.slot, ZEROS)
+        clear(space, slot * plan.slot, ZEROS)
         memory = space.ctypes.data + number * slot * plan.slot
-        _filters(filter_, panels, weight, channels * units, units, slot, channels, units, memory, plan)
+        _filters(filter_, panels, weight, xs.channels * ys.channels, ys.channels, slot, xs, ys, memory, plan)
     lines = plan.images * plan.down
     for slot in prange(plan.slots):
         memory = space.ctypes.data + number * slot * plan.slot
-        v, m = memory + number * xs.at, memory + number * ys.at
         end = (slot + 1) * lines // plan.slots
         for first in range(slot * lines // plan.slots, end, plan.lines):
             last = min(end, first + plan.lines)
-            _to_points(image, memory, xs, x, first, last, plan)
-            _products(
-                multiply, plan, (last - first) * plan.across, units, channels, m, ys.row, ys.step, memory,
-                v, xs.row, 1, xs.step, panels, plan.panel, b_panel, b_step,
-            )  # fmt: skip
-            _from_points(output, memory, ys, y, bias, first, last, plan)
+            _to_points(image, memory, xs, x, first, first, last, plan)
+            _filter_points(multiply, memory, xs, ys, panels, (last - first) * plan.across, plan)
+            _from_points(output, memory, ys, y, bias, first, first, last, plan)
 
 
 # --- weight gradient ---------------------------------------------------------------------------------------------
@@ -249,70 +262,81 @@ def _forward(space, plan, xs, ys, functions, addresses):
 def backward_weight(dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: np.ndarray, padding: Pair) -> None:
     """dW = windows(x)^T dy, db = sum dy; see reference.conv2d_backward_weight, here at stride 1."""
     x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), np.ones(1, dy.dtype)
-    plan, xs, ys = _plan(dy, x, dweight.shape[0], padding, lanes=dy.shape[3])
-    chunks, part = -(-plan.images // CHUNK), (plan.points * xs.channels + 1) * ys.row
+    plan, xs, ys = _plan(dy.shape[1:3], x, dweight, padding, lanes=dy.shape[3])
+    chunks, part = sizes = _chunks(plan, xs, ys)
     space = workspace("winograd", plan.slots * plan.slot + chunks * part, dy.dtype)
     sums = space[plan.slots * plan.slot :]
     functions = _functions(dy.dtype, plan.size, "gradient", "image", "filter_back")
     _weight_gradient.launch(
-        plan.slots > 1, space, sums, plan, xs, ys, (chunks, part), functions, _addresses(dweight, x, dy, one)
+        plan.slots > 1, space, sums, plan, xs, ys, sizes, functions, addresses_of(dweight, x, dy, one)
     )
     dbias[...] = sums[part - ys.row :][: ys.channels]
 
 
+def _chunks(plan: _Plan, xs: _Images, ys: _Images) -> tuple[int, int]:
+    """(how many sums, numbers in one of them: dU, point by point, and dbias as one row more)."""
+    return -(-plan.images // CHUNK), (plan.points * xs.channels + 1) * ys.row
+
+
 @kernel
 def _weight_gradient(space, sums, plan, xs, ys, sizes, functions, addresses):
-    """dU = V^T M of each chunk of images, and dbias behind it; the sum of the chunks; dweight.
+    """dU = V^T M of each chunk of images, and dbias behind it; the sum of the chunks; dweight."""
+    chunks, part = sizes
+    multiply, _, gradient, image, filter_back = functions
+    dweight, x, dy, one = addresses
+    number = plan.number
+    for slot in prange(plan.slots):
+        clear(space, slot * plan.slot, ZEROS)
+        memory = space.ctypes.data + number * slot * plan.slot
+        for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
+            begin, end = q * CHUNK * plan.down, min(plan.images, (q + 1) * CHUNK) * plan.down
+            for first in range(begin, end, plan.lines):
+                last = min(end, first + plan.lines)
+                _to_points(gradient, memory, ys, dy, first, first, last, plan)
+                _to_points(image, memory, xs, x, first, first, last, plan)
+                to, tiles = sums.ctypes.data + number * q * part, (last - first) * plan.across
+                _add_tiles(multiply, to, first == begin, memory, one, tiles, xs, ys, plan)
+    for slot in prange(plan.slots):
+        memory = space.ctypes.data + number * slot * plan.slot
+        _add_chunks(filter_back, dweight, sums, memory, slot, sizes, xs, ys, plan)
+
+
+@helper
+def _add_tiles(multiply, sums, fresh, memory, one, tiles, xs, ys, plan):
+    """dU += V^T M of so many tiles, and dbias += the sum of M where A is 1; `fresh` sums start at 0."""
+    channels, units, row = xs.channels, ys.channels, ys.row
+    v, m, zeros = memory + plan.number * xs.at, memory + plan.number * ys.at, memory if fresh else 0
+    _products(
+        multiply, plan, channels, units, tiles, sums, row, channels * row, zeros,
+        v, 1, xs.row, xs.step, m, row, plan.panel, ys.step,
+    )  # fmt: skip
+    for u in range(0, units, plan.panel):
+        to = sums + plan.number * (plan.points * channels * row + u)
+        point = m + plan.number * ((plan.side + 1) * ys.step + u)
+        start, lanes = zeros if fresh else to, min(plan.panel, units - u)
+        call(multiply, 1, plan.vectors, to, 0, start, 0, one, 0, 0, 0, point, row, lanes, 1, tiles)
+
+
+@helper
+def _add_chunks(filter_back, dweight, sums, memory, slot, sizes, xs, ys, plan):
+    """A slot's share of the sum of all chunks, which the first becomes, and of dweight.
 
     As in dU, channels are rows of the sums, which are added, and turned into weights, row by row. dbias is a row more.
     """
     chunks, part = sizes
-    dweight = addresses[0]
-    number, channels, units, row = plan.number, xs.channels, ys.channels, ys.row
-    for slot in prange(plan.slots):
-        _clear(space, slot * plan.slot, ZEROS)
-        memory = space.ctypes.data + number * slot * plan.slot
-        for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
-            _add_chunk(sums.ctypes.data + number * q * part, memory, q, plan, xs, ys, functions, addresses)
-    for slot in prange(plan.slots):
-        memory = space.ctypes.data + number * slot * plan.slot
-        for c in range(slot * (channels + 1) // plan.slots, (slot + 1) * (channels + 1) // plan.slots):
-            for i in range(plan.points if c < channels else 1):
-                at = (i * channels + c) * row if c < channels else part - row
-                for q in range(1, chunks):
-                    to, more = np.uint64(at), np.uint64(at + q * part)
-                    for u in range(np.uint64(units)):
-                        sums[to + u] += sums[more + u]
-            if c < channels:
-                call(
-                    functions[4], dweight + number * c * units, plan.size * channels * units, channels * units,
-                    0, 0, 0, sums.ctypes.data + number * c * row, channels * row,
-                    units, 0, plan.size, 0, plan.size, memory,
-                )  # fmt: skip
-
-
-@helper
-def _add_chunk(sums, memory, chunk, plan, xs, ys, functions, addresses):
-    """The sums of one chunk of images: dU, point by point, then dbias."""
-    multiply, _, gradient, image, _ = functions
-    _, x, dy, one = addresses
     channels, units, row = xs.channels, ys.channels, ys.row
-    v, m = memory + plan.number * xs.at, memory + plan.number * ys.at
-    begin, end = chunk * CHUNK * plan.down, min(plan.images, (chunk + 1) * CHUNK) * plan.down
-    for first in range(begin, end, plan.lines):
-        last = min(end, first + plan.lines)
-        tiles, zeros = (last - first) * plan.across, memory if first == begin else 0
-        _to_points(gradient, memory, ys, dy, first, last, plan)
-        _to_points(image, memory, xs, x, first, last, plan)
-        _products(
-            multiply, plan, channels, units, tiles, sums, row, channels * row, zeros,
-            v, 1, xs.row, xs.step, m, row, plan.panel, ys.step,
-        )  # fmt: skip
-        for u in range(0, units, plan.panel):
-            to = sums + plan.number * (plan.points * channels * row + u)
+    for c in range(slot * (channels + 1) // plan.slots, (slot + 1) * (channels + 1) // plan.slots):
+        for i in range(plan.points if c < channels else 1):
+            at = (i * channels + c) * row if c < channels else part - row
+            for q in range(1, chunks):
+                to, more = np.uint64(at), np.uint64(at + q * part)
+                for u in range(np.uint64(units)):
+                    sums[to + u] += sums[more + u]
+        if c < channels:
             call(
-                multiply, 1, plan.vectors, to, 0, zeros if zeros else to, 0, one, 0, 0, 0,
-                m + plan.number * ((plan.side + 1) * ys.step + u), row, min(plan.panel, units - u), 1, tiles,
+                filter_back, dweight + plan.number * c * units, plan.size * channels * units, channels * units,
+                0, 0, 0, sums.ctypes.data + plan.number * c * row, channels * row,
+                units, 0, plan.size, 0, plan.size, memory,
             )  # fmt: skip
 
 
@@ -322,14 +346,18 @@ def _add_chunk(sums, memory, chunk, plan, xs, ys, functions, addresses):
 def backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, padding: Pair) -> None:
     """dx = the cells of dy W^T, added where they came from; see reference.conv2d_backward_input, here at stride 1."""
     dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
-    plan, xs, ys = _plan(dy, dx, weight.shape[0], padding, lanes=dx.shape[3])
-    panels = plan.points * ys.channels * (-(-xs.channels // plan.panel) * plan.panel)
-    tap = (ys.channels + plan.vector) * xs.row  # `pack` may turn a square more
+    plan, xs, ys = _plan(dy.shape[1:3], dx, weight, padding, lanes=dx.shape[3])
+    panels, tap = sizes = _filter_size(plan, ys, xs), _tap(plan, xs, ys)
     space = workspace("winograd", plan.slots * plan.slot + panels + plan.size**2 * tap, dy.dtype)
     functions = _functions(dy.dtype, plan.size, "filter", "gradient", "image_back")
     _input_gradient.launch(
-        plan.slots > 1, space, dx.reshape(-1), plan, xs, ys, (panels, tap), functions, _addresses(dy, weight)
+        plan.slots > 1, space, dx.reshape(-1), plan, xs, ys, sizes, functions, addresses_of(dy, weight)
     )
+
+
+def _tap(plan: _Plan, xs: _Images, ys: _Images) -> int:
+    """Numbers in a tap of the weights that is turned; `pack` may turn a square more."""
+    return (ys.channels + plan.vector) * xs.row
 
 
 @kernel
@@ -338,29 +366,22 @@ def _input_gradient(space, dx, plan, xs, ys, sizes, functions, addresses):
     panels_size, tap = sizes
     multiply, pack, filter_, gradient, image_back = functions
     dy, weight = addresses
-    channels, units, number = xs.channels, ys.channels, plan.number
+    number = plan.number
     panels = space.ctypes.data + number * plan.slots * plan.slot
     turned = panels + number * panels_size
-    b_panel = units * plan.panel
-    b_step = b_panel * ((channels + plan.panel - 1) // plan.panel)
     for t in prange(plan.size * plan.size):
-        to, source = turned + number * t * tap, weight + number * t * channels * units
-        call(pack, to, 0, source, units, 1, channels, units, xs.row, plan.vector)
+        _turn(pack, turned, weight, tap, t, xs, ys, plan)
     for slot in prange(plan.slots):
-        _clear(space, slot * plan.slot, ZEROS)
+        clear(space, slot * plan.slot, ZEROS)
         memory = space.ctypes.data + number * slot * plan.slot
-        _filters(filter_, panels, turned, tap, xs.row, slot, units, channels, memory, plan)
-    image = xs.height * xs.width * channels
+        _filters(filter_, panels, turned, tap, xs.row, slot, ys, xs, memory, plan)
+    image = xs.height * xs.width * xs.channels
     for slot in prange(plan.slots):
         memory = space.ctypes.data + number * slot * plan.slot
-        v, m = memory + number * xs.at, memory + number * ys.at
         n, end = slot * plan.images // plan.slots, (slot + 1) * plan.images // plan.slots
-        _clear(dx, n * image, (end - n) * image)
+        clear(dx, n * image, (end - n) * image)
         for first in range(n * plan.down, end * plan.down, plan.lines):
             last = min(end * plan.down, first + plan.lines)
-            _to_points(gradient, memory, ys, dy, first, last, plan)
-            _products(
-                multiply, plan, (last - first) * plan.across, channels, units, v, xs.row, xs.step, memory,
-                m, ys.row, 1, ys.step, panels, plan.panel, b_panel, b_step,
-            )  # fmt: skip
-            _from_points(image_back, memory, xs, dx.ctypes.data, 0, first, last, plan)
+            _to_points(gradient, memory, ys, dy, first, first, last, plan)
+            _filter_points(multiply, memory, ys, xs, panels, (last - first) * plan.across, plan)
+            _from_points(image_back, memory, xs, dx.ctypes.data, 0, first, first, last, plan)

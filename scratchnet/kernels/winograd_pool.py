@@ -1,0 +1,179 @@
+"""A convolution, ReLU and max pooling, image by image, in Winograd's way: what conv_pool.py is, made of winograd.py.
+
+V and M hold the tiles of a few images, and are multiplied for all of them at once. The image between convolution and
+pool exists one at a time, in the cache: forward pools it as soon as its last tile came back from the points, backward
+spreads dy over the cells that won, and takes it to the points. From there M serves both gradients, that of the
+weights, V^T M, and that of x, M U^T, which takes the place of V.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from scratchnet.kernels import winners
+from scratchnet.kernels.jit import helper, kernel, workspace
+from scratchnet.kernels.memory import addresses_of, clear
+from scratchnet.kernels.windows import Pair
+from scratchnet.kernels.winograd import (
+    CHUNK,
+    _add_chunks,
+    _add_tiles,
+    _chunks,
+    _filter_points,
+    _filter_size,
+    _filters,
+    _from_points,
+    _functions,
+    _Images,
+    _Plan,
+    _plan,
+    _tap,
+    _to_points,
+    _turn,
+)
+from scratchnet.kernels.winograd_transform import ZEROS
+
+
+def _room(plan: _Plan, ys: _Images) -> int:
+    """Numbers in the memory of a slot: V, M, and behind them one image."""
+    return plan.slot + -(-ys.height * ys.width * ys.channels // 16) * 16
+
+
+# --- forward -----------------------------------------------------------------------------------------------------
+
+
+def forward(
+    y: np.ndarray, index: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, padding: Pair,
+    pool: winners.Pool,
+) -> None:  # fmt: skip
+    """y, index = max_pool2d(max(conv2d(x, weight, bias), 0)), at stride 1."""
+    x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
+    plan, xs, ys = _plan((pool.height, pool.width), x, weight, padding, lanes=weight.shape[3])
+    room = _room(plan, ys)
+    space = workspace("winograd", plan.slots * room + _filter_size(plan, xs, ys), y.dtype)
+    functions = *_functions(y.dtype, plan.size, "filter", "image", "output"), winners.functions(y.dtype).take
+    _forward.launch(plan.slots > 1, space, plan, xs, ys, pool, room, functions, addresses_of(y, index, x, weight, bias))
+
+
+@kernel
+def _forward(space, plan, xs, ys, pool, room, functions, addresses):
+    """The weights to points; then every slot its images: V, M = V U, and image by image what is pooled, y and index."""
+    multiply, _, filter_, image, output, take = functions
+    y, index, x, weight, bias = addresses
+    number = plan.number
+    panels = space.ctypes.data + number * plan.slots * room
+    for slot in prange(plan.slots):
+        clear(space, slot * room, ZEROS)
+        memory = space.ctypes.data + number * slot * room
+        _filters(filter_, panels, weight, xs.channels * ys.channels, ys.channels, slot, xs, ys, memory, plan)
+    for slot in prange(plan.slots):
+        memory = space.ctypes.data + number * slot * room
+        end = (slot + 1) * plan.images // plan.slots * plan.down
+        for first in range(slot * plan.images // plan.slots * plan.down, end, plan.lines):
+            last = min(end, first + plan.lines)
+            _to_points(image, memory, xs, x, first, first, last, plan)
+            _filter_points(multiply, memory, xs, ys, panels, (last - first) * plan.across, plan)
+            _pool_lines(output, take, y, index, memory, bias, first, last, pool, ys, plan)
+
+
+@helper
+def _pool_lines(output, take, y, index, memory, bias, first, last, pool, ys, plan):
+    """Fill the slot's image with these lines of M, and pool it whenever it is complete."""
+    filled, pooled = plan.number * ys.height * ys.width * ys.channels, pool.rows * pool.columns * pool.channels
+    image = memory + plan.number * plan.slot
+    for n in range(first // plan.down, (last + plan.down - 1) // plan.down):
+        start, stop = max(first, n * plan.down), min(last, (n + 1) * plan.down)
+        _from_points(output, memory, ys, image - n * filled, bias, first, start, stop, plan)
+        if stop == (n + 1) * plan.down:
+            for oh in range(pool.rows):
+                winners.pool_line(take, pool, y + plan.number * n * pooled, index + n * pooled, image, oh)
+
+
+# --- backward ----------------------------------------------------------------------------------------------------
+
+
+def backward(
+    dx: np.ndarray, dweight: np.ndarray, dbias: np.ndarray, dy: np.ndarray, y: np.ndarray, index: np.ndarray,
+    x: np.ndarray, weight: np.ndarray, padding: Pair, pool: winners.Pool,
+) -> None:  # fmt: skip
+    """dx, dweight, dbias from dy where y > 0, at stride 1; dx may be empty."""
+    dy, y, index, x, weight = (np.ascontiguousarray(array) for array in (dy, y, index, x, weight))
+    size, one = (pool.height, pool.width), np.ones(1, y.dtype)
+    plan, xs, ys = _plan(size, x, weight, padding, lanes=weight.shape[3])
+    back, _, _ = _plan(size, x, weight, padding, lanes=x.shape[3])
+    chunks, part = sums_sizes = _chunks(plan, xs, ys)
+    room, panels, tap = sizes = _room(plan, ys), _filter_size(back, ys, xs), _tap(plan, xs, ys)
+    start = plan.slots * room
+    space = workspace("winograd", start + chunks * part + panels + plan.size**2 * tap, y.dtype)
+    sums = space[start : start + chunks * part]
+    names = "filter", "gradient", "image", "image_back", "filter_back"
+    functions = *_functions(y.dtype, plan.size, *names), winners.functions(y.dtype).give
+    _backward.launch(
+        plan.slots > 1, space, sums, dx.reshape(-1), plan, back, xs, ys, pool, sums_sizes, sizes, functions,
+        addresses_of(dweight, dy, y, index, x, weight, one),
+    )  # fmt: skip
+    dbias[...] = sums[part - ys.row :][: ys.channels]
+
+
+@kernel
+def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, functions, addresses):
+    """The weights turned, and to points, if dx is wanted; the sums of each chunk of images, and their dx; dweight."""
+    room, panels_size, tap = sizes
+    multiply, pack, filter_, _, _, _, filter_back, _ = functions
+    chunks, part = sums_sizes
+    number, base = plan.number, space.ctypes.data
+    panels = sums.ctypes.data + number * chunks * part
+    turned = panels + number * panels_size
+    for slot in prange(plan.slots):
+        clear(space, slot * room, ZEROS)
+    if dx.size > 0:
+        for t in prange(plan.size * plan.size):
+            _turn(pack, turned, addresses[5], tap, t, xs, ys, plan)
+        for slot in prange(plan.slots):
+            _filters(filter_, panels, turned, tap, xs.row, slot, ys, xs, base + number * slot * room, back)
+    for slot in prange(plan.slots):
+        for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
+            begin, end = q * CHUNK * plan.down, min(plan.images, (q + 1) * CHUNK) * plan.down
+            to = sums.ctypes.data + number * q * part
+            for first in range(begin, end, plan.lines):
+                last, fresh = min(end, first + plan.lines), first == begin
+                plans = plan, back, xs, ys, pool
+                _gradients(dx, to, fresh, space, slot * room, panels, first, last, plans, functions, addresses)
+    for slot in prange(plan.slots):
+        memory = base + number * slot * room
+        _add_chunks(filter_back, addresses[0], sums, memory, slot, sums_sizes, xs, ys, plan)
+
+
+@helper
+def _gradients(dx, sums, fresh, space, at, panels, first, last, plans, functions, addresses):
+    """What these lines of tiles add to the sums, and to dx. The slot's memory starts at space[at]."""
+    plan, back, xs, ys, pool = plans
+    multiply, _, _, gradient, image, image_back, _, give = functions
+    _, dy, y, index, x, _, one = addresses
+    tiles, memory = (last - first) * plan.across, space.ctypes.data + plan.number * at
+    _spread_lines(gradient, give, space, at, dy, y, index, first, last, pool, ys, plan)
+    _to_points(image, memory, xs, x, first, first, last, plan)
+    _add_tiles(multiply, sums, fresh, memory, one, tiles, xs, ys, plan)
+    if dx.size > 0:
+        filled = xs.height * xs.width * xs.channels
+        start, stop = (first + plan.down - 1) // plan.down, (last + plan.down - 1) // plan.down  # images that begin
+        clear(dx, start * filled, (stop - start) * filled)
+        _filter_points(multiply, memory, ys, xs, panels, tiles, back)
+        _from_points(image_back, memory, xs, dx.ctypes.data, 0, first, first, last, plan)
+
+
+@helper
+def _spread_lines(gradient, give, space, at, dy, y, index, first, last, pool, ys, plan):
+    """M of these lines, from the slot's image, over which dy is spread whenever one begins."""
+    filled, pooled = ys.height * ys.width * ys.channels, pool.rows * pool.columns * pool.channels
+    memory = space.ctypes.data + plan.number * at
+    image = memory + plan.number * plan.slot
+    for n in range(first // plan.down, (last + plan.down - 1) // plan.down):
+        start, stop = max(first, n * plan.down), min(last, (n + 1) * plan.down)
+        if start == n * plan.down:
+            clear(space, at + plan.slot, filled)
+            cells, bytes_ = n * pooled, plan.number * n * pooled
+            for h in range(pool.height):
+                winners.spread_row(give, pool, image, dy + bytes_, y + bytes_, index + cells, h)
+        _to_points(gradient, memory, ys, image - plan.number * n * filled, first, start, stop, plan)
