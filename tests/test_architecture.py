@@ -36,7 +36,9 @@ HOW_NOT_WHAT = {
     "winners.py",
     "exponential.py",
     "gather.py",
+    "memory.py",
     "winograd.py",
+    "winograd_pool.py",
     "winograd_transform.py",
 }  # of kernels/, beside the twins
 SAME_LEVEL_ALLOWED = {("kernels", "kernels"), ("reference", "reference")}

@@ -1,15 +1,21 @@
-"""Convolution, ReLU and max pooling as one: the same bits as one by one, on both floors and any thread count."""
+"""Convolution, ReLU and max pooling as one: the same bits as one by one, on both floors and any thread count.
+
+The fast floor computes the larger ones by Winograd, unless a test switches that off.
+"""
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conv import BOTH_FLOORS, geometries
+from test_winograd import BOUND
 
 from scratchnet import Sequential, kernels, reference, softmax_cross_entropy
 from scratchnet.gradcheck import check_gradients
+from scratchnet.kernels import jit, winograd
 from scratchnet.layers import BatchNorm2d, Conv2d, Dense, Flatten, MaxPool2d, ReLU
 from scratchnet.layers.joined import ConvReLUPool
 
@@ -73,6 +79,25 @@ REAL = [
 ]
 
 
+WINOGRAD = [  # these reach the transforms; the first two are quick
+    ((3, 6, 9, 17), (3, 3, 17, 18), (6, 9), ((1, 1), (1, 1), (2, 2), (2, 2), (0, 0)), (3, 4)),
+    ((2, 5, 9, 16), (5, 5, 16, 33), (5, 9), ((1, 1), (2, 2), (3, 3), (2, 2), (1, 1)), (3, 5)),
+    ((34, 13, 13, 32), (3, 3, 32, 64), (11, 11), ((1, 1), (0, 0), (2, 2), (2, 2), (0, 0)), (5, 5)),
+    ((5, 16, 16, 64), (5, 5, 64, 64), (16, 16), ((1, 1), (2, 2), (3, 3), (2, 2), (1, 1)), (8, 8)),
+    ((34, 8, 8, 64), (5, 5, 64, 128), (8, 8), ((1, 1), (2, 2), (3, 3), (2, 2), (1, 1)), (4, 4)),
+    ((2, 67, 130, 16), (5, 5, 16, 24), (67, 130), ((1, 1), (2, 2), (2, 2), (3, 3), (1, 1)), (23, 44)),
+]
+QUICK = WINOGRAD[:2] if numba.config.DISABLE_JIT else WINOGRAD
+
+
+@pytest.fixture
+def switch():
+    before = winograd._on
+    winograd.use(True)
+    yield winograd.use
+    winograd.use(before)
+
+
 def real_problem(case, dtype="float32", seed=0):
     shape, kernel, size, windows, pooled = case
     rng = np.random.default_rng(seed)
@@ -92,13 +117,14 @@ def test_the_forward_bits_are_those_of_one_by_one(case, dtype):
         assert np.abs(got - want).max() <= 16 * np.finfo(dtype).eps * np.abs(want).max()
 
 
-@pytest.mark.parametrize("case", REAL)
-def test_any_thread_count_gives_the_same_bits(case, monkeypatch):
+@pytest.mark.parametrize("case", [*REAL, *QUICK])
+def test_any_thread_count_gives_the_same_bits(case, monkeypatch, switch):
     """The slots are what decides who computes what; more of them than threads is fine."""
     arguments = real_problem(case)
     results = []
-    for slots in (1, 2, 3, 7):
-        monkeypatch.setattr(kernels.conv, "threads_for_product", lambda _: slots)  # noqa: B023
+    for slots in (1, 3) if numba.config.DISABLE_JIT else (1, 2, 3, 4, 7):
+        for module in (kernels.conv, winograd):
+            monkeypatch.setattr(module, "threads_for_product", lambda _: slots)  # noqa: B023
         results.append(joined(kernels, *arguments))
     for other in results[1:]:
         for left, right in zip(results[0], other):
@@ -121,14 +147,126 @@ def test_a_nan_wins_and_is_not_lost_on_the_way_back(ops):
 
 
 @BOTH_FLOORS
-def test_dx_is_skipped_when_empty(ops):
-    x, weight, bias, dy, size, windows = real_problem(REAL[1])
+@pytest.mark.parametrize("case", [REAL[1], WINOGRAD[1]])
+def test_dx_is_skipped_when_empty(case, ops, switch):
+    x, weight, bias, dy, size, windows = real_problem(case)
     x, dy = x[:2], dy[:2]
     y, index, _, dweight, dbias = joined(ops, x, weight, bias, dy, size, windows)
     again = np.empty_like(dweight), np.empty_like(dbias)
     ops.conv2d_relu_max_pool2d_backward(np.empty(0, x.dtype), *again, dy, y, index, x, weight, size, *windows)
     np.testing.assert_array_equal(again[0], dweight)
     np.testing.assert_array_equal(again[1], dbias)
+
+
+# --- by Winograd -----------------------------------------------------------------------------------------------------
+
+
+def errors(arguments):
+    """The error of y, dx, dweight and dbias, relative to the largest.
+
+    Where two cells of a window are nearly equal, rounding may choose the other one. So backward is compared for the
+    winners that forward chose, and these must be as large as the largest.
+    """
+    x, weight, bias, dy, size, windows = arguments
+    y, index, *gradients = joined(kernels, *arguments)
+    exact = [array.astype(np.float64) for array in (x, weight, bias, dy)]
+    want, _, *_ = joined(reference, *exact, size, windows)
+    wants = [np.empty_like(a) for a in exact[:3]]
+    reference.conv2d_relu_max_pool2d_backward(
+        *wants, exact[3], y.astype(np.float64), index, exact[0], exact[1], size, *windows
+    )
+    image = np.empty((x.shape[0], *size, weight.shape[3]))
+    reference.conv2d_forward(image, *exact[:3], *windows[:2])
+    chosen = winners(np.maximum(image, 0), index, *windows[2:])
+    pairs = zip([y, chosen, *gradients], [want, want, *wants])
+    return [float(np.abs(got - exact).max() / np.abs(exact).max()) for got, exact in pairs]
+
+
+def winners(image, index, size, stride, padding):
+    """The cells of an image that have these numbers in their windows."""
+    n, oh, ow, c = np.indices(index.shape)
+    rows = oh * stride[0] - padding[0] + index // size[1]
+    return image[n, rows, ow * stride[1] - padding[1] + index % size[1], c]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", QUICK)
+def test_the_stated_error_holds_by_winograd(case, dtype, switch):
+    found = errors(real_problem(case, dtype))
+    assert max(found) <= BOUND[dtype], found
+
+
+@pytest.mark.parametrize("name", ["conv2d_relu_max_pool2d_forward", "conv2d_relu_max_pool2d_backward"])
+def test_a_worse_error_would_be_seen(name, monkeypatch, switch):
+    """Weights wrong by 0.1 %, in one pass, break the bound."""
+    arguments, right = real_problem(WINOGRAD[0]), getattr(kernels, name)
+    weight = arguments[1]
+    monkeypatch.setattr(
+        kernels, name, lambda *args: right(*[a * a.dtype.type(1.001) if a is weight else a for a in args])
+    )
+    assert max(errors(arguments)) > BOUND["float32"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", QUICK)
+def test_the_bits_by_winograd_are_those_of_one_by_one(case, dtype, switch):
+    arguments = real_problem(case, dtype)
+    for got, want in zip(joined(kernels, *arguments), apart(kernels, *arguments)):
+        assert_same(got, want)
+
+
+def assert_same(got, want):
+    """Equal bits; where nothing is compiled, NumPy's products sum in an order of their own."""
+    allowed = 1e-5 if numba.config.DISABLE_JIT else 0
+    assert np.abs(got - want).max() <= allowed * np.abs(want).max()
+
+
+@pytest.mark.parametrize("case", WINOGRAD[:2])
+def test_images_that_fit_in_no_cache_are_cut_into_lines(case, monkeypatch, switch):
+    arguments = real_problem(case)
+    results = joined(kernels, *arguments)
+    for cache in (1, 200_000):
+        monkeypatch.setattr(winograd, "CACHE", cache)
+        for got, want in zip(joined(kernels, *arguments), results):
+            assert_same(got, want)
+
+
+@pytest.mark.parametrize("case", WINOGRAD[:2])
+def test_junk_in_the_workspace_reaches_no_result(case, switch):
+    arguments = real_problem(case)
+    want = joined(kernels, *arguments)
+    x, weight, bias, dy, size, windows = arguments
+    got = [np.full_like(a, 77) for a in want]
+    for run in (
+        lambda: kernels.conv2d_relu_max_pool2d_forward(*got[:2], x, weight, bias, size, *windows),
+        lambda: kernels.conv2d_relu_max_pool2d_backward(*got[2:], dy, *got[:2], x, weight, size, *windows),
+    ):
+        jit.workspace("winograd", 1, np.dtype(np.float32)).fill(np.nan)
+        run()
+    for g, w in zip(got, want):
+        np.testing.assert_array_equal(g, w)
+
+
+def test_the_switch_gives_the_direct_form_back(switch):
+    arguments = real_problem(WINOGRAD[1])
+    ours = joined(kernels, *arguments)
+    switch(False)
+    direct = joined(kernels, *arguments)
+    assert max(errors(arguments)) < 2e-6
+    assert not np.array_equal(ours[0], direct[0]) and not np.array_equal(ours[3], direct[3])
+
+
+def test_a_nan_spreads_to_its_tiles_and_no_further(switch):
+    x, weight, bias, dy, size, windows = real_problem(WINOGRAD[0])
+    x[1, 5, 8] = np.nan
+    ours, exact = (joined(ops, x, weight, bias, dy, size, windows) for ops in (kernels, reference))
+    for got, want in zip(ours, exact):
+        if want.dtype.kind == "f":
+            assert np.isnan(got[np.isnan(want)]).all()
+    y, _, dx, dweight, dbias = ours
+    assert np.isnan(y[1]).any() and np.isfinite(y[::2]).all() and np.isfinite(dx[::2]).all()
+    assert np.isfinite(y[1, :2, :2]).all() and np.isnan(dx[1, 5, 8]).all()  # the tile at (0, 0) does not see (5, 8)
+    assert np.isnan(dweight).all() and np.isnan(dbias).all()
 
 
 # --- in a net --------------------------------------------------------------------------------------------------------

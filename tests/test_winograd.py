@@ -240,8 +240,8 @@ def test_the_variable_sets_the_default(setting, expected):
     ],
 )
 def test_what_is_computed_in_this_way(image, weight, stride, expected, switch):
-    x, y = np.empty(image, "f"), np.empty((*image[:3], weight[3]), "f")
-    assert winograd.is_faster(y, x, np.empty(weight, "f"), stride) is expected
+    x = np.empty(image, "f")
+    assert winograd.is_faster(image[1:3], x, np.empty(weight, "f"), stride) is expected
 
 
 # --- threads ---------------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_what_is_computed_in_this_way(image, weight, stride, expected, switch):
 BITS = """
     import hashlib, sys
     import numpy as np
-    from scratchnet import threads
+    from scratchnet import kernels, threads
     from scratchnet.kernels import winograd
 
     def bits():
@@ -262,6 +262,13 @@ BITS = """
             winograd.backward_input(dx, dy, weight, (1, 1))
             winograd.backward_weight(dweight, dbias, x, dy, (1, 1))
             for array in (y, dx, dweight, dbias):
+                digest.update(array)
+            pooled, index = np.empty((images, 7, 7, units), "f"), np.empty((images, 7, 7, units), np.uint8)
+            windows = (14, 15), (1, 1), (1, 1), (2, 2), (2, 2), (0, 0)
+            kernels.conv2d_relu_max_pool2d_forward(pooled, index, x, weight, bias, *windows)
+            read = dy[:, :7, :7], pooled, index, x, weight
+            kernels.conv2d_relu_max_pool2d_backward(dx, dweight, dbias, *read, *windows)
+            for array in (pooled, index, dx, dweight, dbias):
                 digest.update(array)
         return digest.hexdigest()
 

@@ -96,9 +96,7 @@ class _Plan(NamedTuple):
     slots: int  # threads to run on
 
 
-def _plan(
-    cells: Pair, x: np.ndarray, weight: np.ndarray, padding: Pair, lanes: int
-) -> tuple[_Plan, _Images, _Images]:
+def _plan(cells: Pair, x: np.ndarray, weight: np.ndarray, padding: Pair, lanes: int) -> tuple[_Plan, _Images, _Images]:
     """Plan any of the three passes. cells: (OH, OW); x stands for dx, too; the tile writes `lanes` numbers per row."""
     shapes, (size, _, _, units), number = tile.shapes(x.dtype), weight.shape, x.itemsize
     shape = next((s for s in shapes if s.vectors * s.lanes >= lanes), shapes[-1])
@@ -112,8 +110,8 @@ def _plan(
     m = v + points * x_step
     slot = -(-(m + points * y_step + ZEROS) // 16) * 16  # the tile reads whole panels
     slots = threads_for_product(x.shape[0] * cells[0] * cells[1] * weight.size // OUTPUTS)
-    of_x = _Images(*x.shape[1:], *padding, v, x_row, x_step)
-    of_y = _Images(*cells, units, 0, 0, m, y_row, y_step)
+    of_x = _Images._make((*x.shape[1:], *padding, v, x_row, x_step))
+    of_y = _Images._make((*cells, units, 0, 0, m, y_row, y_step))
     sizes = x.shape[0], size, side(size), points, down, across, lines, slot
     return _Plan(*sizes, *shape, panel, number, slots), of_x, of_y
 
@@ -177,7 +175,7 @@ def _turn(pack, turned, weight, tap, t, xs, ys, plan):
 
 @helper
 def _filters(transform, panels, weight, tap, row, slot, of, to, memory, plan):
-    """A slot's share of U, or of its transpose, in panels: at every point a matrix (channels of `of`, channels of `to`).
+    """A slot's share of U, or of its transpose, in panels: at every point a matrix, channels of `of` by those of `to`.
 
     The taps of the weights are `tap` numbers apart, and each is such a matrix with row step `row`.
     """

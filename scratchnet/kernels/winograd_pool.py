@@ -120,7 +120,7 @@ def backward(
 def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, functions, addresses):
     """The weights turned, and to points, if dx is wanted; the sums of each chunk of images, and their dx; dweight."""
     room, panels_size, tap = sizes
-    multiply, pack, filter_, _, _, _, filter_back, _ = functions
+    _, pack, filter_, _, _, _, filter_back, _ = functions
     chunks, part = sums_sizes
     number, base = plan.number, space.ctypes.data
     panels = sums.ctypes.data + number * chunks * part
