@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 FLOATS = ("float32", "float64")
-INDICES = ("int32", "int64")
+INDICES = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | None, ...] | None = None) -> np.ndarray:
@@ -124,25 +124,26 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
     """
     if matrix.format != "csr":
         raise TypeError(f"{name}: expected a CSR matrix, got format {matrix.format!r}; convert it with .tocsr()")
-    if matrix.dtype != dtype:
+    if matrix.dtype is not dtype and matrix.dtype != dtype:
         wanted = np.dtype(dtype).name
         raise TypeError(f"{name}: expected dtype {wanted}, got {matrix.dtype}; convert it with .astype(np.{wanted})")
     if matrix.shape[1] != features or matrix.shape[0] == 0:
         raise ValueError(f"{name}: expected shape (N, {features}) with N >= 1, got {show_shape(matrix.shape)}")
     indptr, indices = matrix.indptr, matrix.indices
     for part, values in (("indptr", indptr), ("indices", indices), ("data", matrix.data)):
-        if not is_plain_array(values) or values.ndim != 1 or (part != "data" and values.dtype.name not in INDICES):
+        if not is_plain_array(values) or values.ndim != 1 or (part != "data" and values.dtype not in INDICES):
             raise TypeError(
                 f"{name}: expected {part} as a 1-D array (of int32 or int64, for indices), got {values!r:.60}"
             )
-    if len(indptr) != matrix.shape[0] + 1 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
+    if len(indptr) != matrix.shape[0] + 1 or indptr[0] != 0 or np.count_nonzero(indptr[1:] < indptr[:-1]):
         raise ValueError(f"{name}: expected indptr to rise from 0 over {matrix.shape[0]} rows; the matrix is damaged")
     if indptr[-1] != len(indices) or len(indices) != len(matrix.data):
         raise ValueError(
             f"{name}: expected {indptr[-1]} indices and values, as indptr ends, "
             f"got {len(indices)} and {len(matrix.data)}; the matrix is damaged"
         )
-    if len(indices) and (indices.min() < 0 or indices.max() >= features):
+    unsigned = indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)  # a negative index is a large one
+    if len(indices) and np.maximum.reduce(unsigned) >= features:
         raise ValueError(
             f"{name}: expected column indices from 0 to {features - 1}, got {indices.min()} to {indices.max()}"
         )

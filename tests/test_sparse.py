@@ -30,7 +30,7 @@ def random_csr(rng, rows, features, most, index="int32", dtype="float32"):
 @given(
     rows=st.integers(0, 9),
     features=st.integers(1, 9),
-    units=st.sampled_from([1, 2, 7, 8, 19]),
+    units=st.sampled_from([1, 2, 7, 8, 19, 128]),
     most=st.integers(0, 6),
     index=st.sampled_from(["int32", "int64"]),
     seed=st.integers(0, 99),
@@ -51,7 +51,7 @@ def test_whole_numbers_give_the_dense_result_exactly(ops, rows, features, units,
     np.testing.assert_array_equal(dbias, dy.sum(axis=0))
 
 
-@pytest.mark.parametrize("units", [3, 20])
+@pytest.mark.parametrize("units", [3, 20, 150])
 def test_a_batch_worth_threads(units):
     rng = np.random.default_rng(0)
     *csr, dense = random_csr(rng, 600, 2000, 40)

@@ -1,7 +1,10 @@
 """The dense layer on a CSR batch; equations in reference/sparse.py.
 
-Forward: a thread owns rows of y. Backward: a thread owns rows of dweight, one per column of x, so the elements are
-first sorted by column; a layer of few units is done before that has paid, and adds them up as they come.
+Forward: a thread owns rows of y. Backward adds to dweight element by element as they come, on one thread; for a layer
+of many units the elements are first sorted by column, and a thread then owns rows of dweight.
+
+Indices come as unsigned integers (`_unsigned`): before a signed one numba puts a test for negative numbers, which count
+from the end of an array, and that takes longer than the arithmetic.
 """
 
 from __future__ import annotations
@@ -9,24 +12,20 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import kernel, workspace
+from scratchnet.kernels.jit import exact, workspace, worth_threads
 
-FEW_UNITS = 8  # measured: sorting pays from about here
+FEW_UNITS = 8  # below, two units at a time in registers beat a loop over the units
+MANY_UNITS = 128  # measured: sorting pays from about here
+UNSIGNED = {4: np.uint32, 8: np.uint64}
 
 
-@kernel
 def csr_dense_forward(
     y: np.ndarray, indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, weight: np.ndarray, bias: np.ndarray
 ) -> None:
     """y = x W + b; see reference.csr_dense_forward."""
-    units = y.shape[1]
-    for n in prange(y.shape[0]):
-        for u in range(units):
-            y[n, u] = bias[u]
-        for j in range(indptr[n], indptr[n + 1]):
-            d = indices[j]
-            for u in range(units):
-                y[n, u] += data[j] * weight[d, u]
+    forward = _few_units if y.shape[1] < FEW_UNITS else _many_units
+    parallel = worth_threads(data.size * y.shape[1])
+    forward.launch(parallel, y, _unsigned(indptr), _unsigned(indices), data, weight, bias)
 
 
 def csr_dense_backward_weight(
@@ -38,48 +37,109 @@ def csr_dense_backward_weight(
     dy: np.ndarray,
 ) -> None:
     """dW = x^T dy, db = sum_n dy; see reference.csr_dense_backward_weight."""
+    indptr, indices, units = _unsigned(indptr), _unsigned(indices), dy.shape[1]
     np.add.reduce(dy, axis=0, out=dbias)
-    if dy.shape[1] < FEW_UNITS:
-        _add_by_row(dweight, indptr, indices, data, dy)
-        return
-    features, count, integer = len(dweight), indices.size, np.dtype(np.int64)
-    places = workspace("csr columns", 2 * features + 1, integer)
-    row, value = workspace("csr rows", count, integer)[:count], workspace("csr values", count, data.dtype)[:count]
-    start, place = places[: features + 1], places[features + 1 : 2 * features + 1]
-    _add_by_column(dweight, start, place, row, value, indptr, indices, data, dy)
+    if units < FEW_UNITS:
+        _add_few_units.launch(False, dweight, indptr, indices, data, dy)
+    elif units < MANY_UNITS:
+        _add_by_row.launch(False, dweight, indptr, indices, data, dy)
+    else:
+        features, count, integer = len(dweight), indices.size, np.dtype(np.uint64)
+        places = workspace("csr columns", 2 * features + 1, integer)
+        row, value = workspace("csr rows", count, integer)[:count], workspace("csr values", count, data.dtype)[:count]
+        start, place = places[: features + 1], places[features + 1 : 2 * features + 1]
+        _add_by_column(dweight, start, place, row, value, indptr, indices, data, dy)
 
 
-@kernel
-def _add_by_row(dweight: np.ndarray, indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, dy: np.ndarray) -> None:
-    """dweight = x^T dy, on one thread."""
-    for d in prange(dweight.shape[0]):
-        dweight[d, :] = 0
+def _unsigned(indices: np.ndarray) -> np.ndarray:
+    """The same numbers, none of which is negative, as unsigned integers."""
+    return indices.view(UNSIGNED[indices.itemsize])
+
+
+@exact
+def _few_units(y, indptr, indices, data, weight, bias):
+    """Take two elements and two units at a time: four sums, of which none waits for another."""
+    units, one = y.shape[1], indptr.dtype.type(1)
+    for n in prange(y.shape[0]):
+        start, end = indptr[n], indptr[n + 1]
+        even = end - (end - start) % (one + one)
+        for left in range(0, units, 2):
+            right = min(left + 1, units - 1)  # of an odd number the last one is its own partner
+            a = b = c = d = weight.dtype.type(0)
+            for j in range(start, even, 2):
+                v, w = data[j], weight[indices[j]]
+                a += v * w[left]
+                b += v * w[right]
+                v, w = data[j + one], weight[indices[j + one]]
+                c += v * w[left]
+                d += v * w[right]
+            for j in range(even, end):
+                v, w = data[j], weight[indices[j]]
+                a += v * w[left]
+                b += v * w[right]
+            y[n, left] = a + c + bias[left]
+            y[n, right] = b + d + bias[right]
+
+
+@exact
+def _many_units(y, indptr, indices, data, weight, bias):
+    """Take two elements at a time: y is then loaded and stored half as often."""
+    one = indptr.dtype.type(1)
+    for n in prange(y.shape[0]):
+        row, start, end = y[n], indptr[n], indptr[n + 1]
+        for u in range(row.size):
+            row[u] = bias[u]
+        even = end - (end - start) % (one + one)
+        for j in range(start, even, 2):
+            v, w, v_next, w_next = data[j], weight[indices[j]], data[j + one], weight[indices[j + one]]
+            for u in range(row.size):
+                row[u] += v * w[u] + v_next * w_next[u]
+        for j in range(even, end):
+            v, w = data[j], weight[indices[j]]
+            for u in range(row.size):
+                row[u] += v * w[u]
+
+
+@exact
+def _add_few_units(dweight, indptr, indices, data, dy):
+    """dweight = x^T dy, two units at a time."""
+    dweight[:] = 0
+    units = dy.shape[1]
     for n in range(dy.shape[0]):
+        for left in range(0, units - 1, 2):
+            g, h = dy[n, left], dy[n, left + 1]
+            for j in range(indptr[n], indptr[n + 1]):
+                v, w = data[j], dweight[indices[j]]
+                a, b = w[left] + v * g, w[left + 1] + v * h
+                w[left], w[left + 1] = a, b
+        if units % 2:
+            last, g = units - 1, dy[n, units - 1]
+            for j in range(indptr[n], indptr[n + 1]):
+                dweight[indices[j], last] += data[j] * g
+
+
+@exact
+def _add_by_row(dweight, indptr, indices, data, dy):
+    """dweight = x^T dy, all units of an element at once."""
+    dweight[:] = 0
+    for n in range(dy.shape[0]):
+        g = dy[n]
         for j in range(indptr[n], indptr[n + 1]):
-            d = indices[j]
-            for u in range(dy.shape[1]):
-                dweight[d, u] += data[j] * dy[n, u]
+            v, w = data[j], dweight[indices[j]]
+            for u in range(g.size):
+                w[u] += v * g[u]
 
 
-@kernel
-def _add_by_column(
-    dweight: np.ndarray,
-    start: np.ndarray,
-    place: np.ndarray,
-    row: np.ndarray,
-    value: np.ndarray,
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    data: np.ndarray,
-    dy: np.ndarray,
-) -> None:
+@exact
+def _add_by_column(dweight, start, place, row, value, indptr, indices, data, dy):
     """dweight = x^T dy, after a counting sort of the elements by column that keeps the order of rows in a column.
 
     Column d has elements start[d] to start[d + 1] of (row, value); the next one goes to place[d].
     """
+    one = start.dtype.type(1)
     start[:] = 0
     for j in range(indices.size):
-        start[indices[j] + 1] += 1
+        start[indices[j] + one] += one
     for d in range(dweight.shape[0]):
         start[d + 1] += start[d]
         place[d] = start[d]
@@ -87,10 +147,11 @@ def _add_by_column(
         for j in range(indptr[n], indptr[n + 1]):
             i = place[indices[j]]
             row[i], value[i] = n, data[j]
-            place[indices[j]] += 1
+            place[indices[j]] = i + one
     for d in prange(dweight.shape[0]):
-        dweight[d, :] = 0
+        w = dweight[d]
+        w[:] = 0
         for i in range(start[d], start[d + 1]):
-            n = row[i]
-            for u in range(dy.shape[1]):
-                dweight[d, u] += value[i] * dy[n, u]
+            v, g = value[i], dy[row[i]]
+            for u in range(g.size):
+                w[u] += v * g[u]
