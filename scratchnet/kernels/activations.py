@@ -33,7 +33,7 @@ def relu_backward(dx: np.ndarray, dy: np.ndarray, y: np.ndarray) -> None:
 @elementwise
 def leaky_relu_forward(y: np.ndarray, x: np.ndarray, slope: float) -> None:
     """y = x where x > 0, else slope x; see reference.leaky_relu_forward."""
-    zero = x.dtype.type(0)
+    zero, slope = x.dtype.type(0), x.dtype.type(slope)
     for i in prange(x.size):
         y[i] = x[i] if x[i] > zero else slope * x[i]
 
@@ -41,7 +41,7 @@ def leaky_relu_forward(y: np.ndarray, x: np.ndarray, slope: float) -> None:
 @elementwise
 def leaky_relu_backward(dx: np.ndarray, dy: np.ndarray, x: np.ndarray, slope: float) -> None:
     """dx = dy where x > 0, else slope dy; see reference.leaky_relu_backward."""
-    zero = x.dtype.type(0)
+    zero, slope = x.dtype.type(0), x.dtype.type(slope)
     for i in prange(x.size):
         dx[i] = dy[i] if x[i] > zero else (slope * dy[i] if x[i] <= zero else x[i])
 

@@ -30,7 +30,7 @@ def dropout_backward(dx: np.ndarray, dy: np.ndarray, key: np.uint64, p: float) -
 @elementwise
 def _dropout(y: np.ndarray, x: np.ndarray, key: np.uint64, limit: np.uint64, scale: float) -> None:
     """y = x times scale where the upper 24 bits of hash(key, i) reach `limit`, else times 0."""
-    zero = x.dtype.type(0)
+    zero, scale = x.dtype.type(0), x.dtype.type(scale)
     for i in prange(x.size):
         z = key + (np.uint64(i) + ONE) * GOLDEN
         z = (z ^ (z >> S30)) * MIX_1

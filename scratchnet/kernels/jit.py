@@ -42,7 +42,7 @@ class Kernel:
 
     Calling it runs the parallel body when the largest array is worth it and this process may (threads.py). Both bodies
     write the same bits: a kernel parallelises over what it writes, and sums in an order that no thread count changes.
-    Python floats are cast to the dtype of the first array: as they are, they would turn a float32 loop into float64.
+    A Python float arrives as float64: a kernel first casts it to the dtype of its arrays, which costs nothing there.
     """
 
     def __init__(self, function: Callable[..., None], flatten: bool, fastmath: set[str] = FASTMATH) -> None:
@@ -56,15 +56,13 @@ class Kernel:
             self.parallel = self.serial if numba.config.BOUNDSCHECK else _compiled(function, True, fastmath)
 
     def __call__(self, *args: Any) -> None:
-        prepared, largest, flatten, scalar = [], 0, self._flatten, args[0].dtype.type
+        prepared, largest, flatten = [], 0, self._flatten
         for a in args:  # plain and short, for a small net's step makes a dozen calls in the time of a hundred lines
             if type(a) is np.ndarray:
                 if a.size > largest:
                     largest = a.size
                 if flatten and a.ndim != 1:
                     a = a.reshape(-1)
-            elif type(a) is float:
-                a = scalar(a)
             prepared.append(a)
         self.launch(worth_threads(largest), *prepared)
 

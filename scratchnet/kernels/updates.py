@@ -1,7 +1,9 @@
 """Optimizer updates, one pass over memory each; equations in reference/updates.py.
 
 What limits a large update is memory, so nothing is read or written twice, and exact arithmetic costs no time: both
-floors and any number of threads give the same bits. `_flush` and `_maximum` compare so that NaN falls through to NaN.
+floors and any number of threads give the same bits. Scalars come as Python floats; `real` casts them to the dtype of
+the arrays, or they would turn a float32 loop into float64. `_flush` and `_maximum` compare so that NaN falls through
+to NaN.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def sgd_update(
     nesterov: bool,
 ) -> None:
     """params -= lr b with b = momentum b + (1 - dampening) g; see reference.sgd_update."""
-    one, tiny = params.dtype.type(1), _tiny(params)
+    real = params.dtype.type
+    lr, momentum, dampening, weight_decay = real(lr), real(momentum), real(dampening), real(weight_decay)
+    one, tiny = real(1), _tiny(params)
     buffered = momentum_buffer.size > 0
     for i in prange(params.size):
         step = grads[i] + weight_decay * params[i]
@@ -60,6 +64,8 @@ def adagrad_update(
     params: np.ndarray, square_sum: np.ndarray, grads: np.ndarray, lr: float, eps: float, weight_decay: float
 ) -> None:
     """params -= lr g / (sqrt(G) + eps) with G += g^2; see reference.adagrad_update."""
+    real = params.dtype.type
+    lr, eps, weight_decay = real(lr), real(eps), real(weight_decay)
     for i in prange(params.size):
         g = grads[i] + weight_decay * params[i]
         total = square_sum[i] + g * g
@@ -79,7 +85,9 @@ def adadelta_update(
     weight_decay: float,
 ) -> None:
     """params -= lr sqrt(v_delta + eps) / sqrt(v + eps) g; see reference.adadelta_update."""
-    one, tiny = params.dtype.type(1), _tiny(params)
+    real = params.dtype.type
+    lr, rho, eps, weight_decay = real(lr), real(rho), real(eps), real(weight_decay)
+    one, tiny = real(1), _tiny(params)
     for i in prange(params.size):
         g = grads[i] + weight_decay * params[i]
         v[i] = _flush(rho * v[i] + (one - rho) * g * g, tiny)
@@ -102,7 +110,9 @@ def rmsprop_update(
     weight_decay: float,
 ) -> None:
     """params -= lr g / (sqrt(v) + eps), centred and with momentum on request; see reference.rmsprop_update."""
-    one, zero, tiny = params.dtype.type(1), params.dtype.type(0), _tiny(params)
+    real = params.dtype.type
+    lr, alpha, eps, momentum, weight_decay = real(lr), real(alpha), real(eps), real(momentum), real(weight_decay)
+    one, zero, tiny = real(1), real(0), _tiny(params)
     centered, buffered = m.size > 0, momentum_buffer.size > 0
     for i in prange(params.size):
         g = grads[i] + weight_decay * params[i]
@@ -135,7 +145,10 @@ def adam_update(
     shrink: float,
 ) -> None:
     """params -= shrink params + step_size m / (root_scale sqrt(v) + eps); see reference.adam_update."""
-    one, tiny = params.dtype.type(1), _tiny(params)
+    real = params.dtype.type
+    step_size, root_scale, beta1, beta2 = real(step_size), real(root_scale), real(beta1), real(beta2)
+    eps, weight_decay, shrink = real(eps), real(weight_decay), real(shrink)
+    one, tiny = real(1), _tiny(params)
     amsgrad = v_max.size > 0
     for i in prange(params.size):
         p = params[i]
@@ -163,7 +176,10 @@ def adamax_update(
     weight_decay: float,
 ) -> None:
     """params -= step_size m / u with u = max(beta2 u, |g| + eps); see reference.adamax_update."""
-    one, tiny = params.dtype.type(1), _tiny(params)
+    real = params.dtype.type
+    step_size, beta1, beta2 = real(step_size), real(beta1), real(beta2)
+    eps, weight_decay = real(eps), real(weight_decay)
+    one, tiny = real(1), _tiny(params)
     for i in prange(params.size):
         g = grads[i] + weight_decay * params[i]
         m[i] = _flush(beta1 * m[i] + (one - beta1) * g, tiny)
@@ -187,7 +203,10 @@ def nadam_update(
     shrink: float,
 ) -> None:
     """params -= shrink params + (step_m m + step_g g) / (root_scale sqrt(v) + eps); see reference.nadam_update."""
-    one, tiny = params.dtype.type(1), _tiny(params)
+    real = params.dtype.type
+    step_m, step_g, root_scale, beta1 = real(step_m), real(step_g), real(root_scale), real(beta1)
+    beta2, eps, weight_decay, shrink = real(beta2), real(eps), real(weight_decay), real(shrink)
+    one, tiny = real(1), _tiny(params)
     for i in prange(params.size):
         p = params[i]
         g = grads[i] + weight_decay * p
@@ -211,7 +230,10 @@ def radam_update(
     rectified: bool,
 ) -> None:
     """params -= shrink params + step_size m / (sqrt(v) + eps), or step_size m; see reference.radam_update."""
-    one, tiny = params.dtype.type(1), _tiny(params)
+    real = params.dtype.type
+    step_size, beta1, beta2 = real(step_size), real(beta1), real(beta2)
+    eps, weight_decay, shrink = real(eps), real(weight_decay), real(shrink)
+    one, tiny = real(1), _tiny(params)
     for i in prange(params.size):
         p = params[i]
         g = grads[i] + weight_decay * p
@@ -226,7 +248,9 @@ def lion_update(
     params: np.ndarray, m: np.ndarray, grads: np.ndarray, lr: float, beta1: float, beta2: float, shrink: float
 ) -> None:
     """params -= shrink params + lr sign(beta1 m + (1 - beta1) g); see reference.lion_update."""
-    one, zero, tiny = params.dtype.type(1), params.dtype.type(0), _tiny(params)
+    real = params.dtype.type
+    lr, beta1, beta2, shrink = real(lr), real(beta1), real(beta2), real(shrink)
+    one, zero, tiny = real(1), real(0), _tiny(params)
     for i in prange(params.size):
         p, g = params[i], grads[i]
         c = beta1 * m[i] + (one - beta1) * g
@@ -264,6 +288,8 @@ def _squared_norm(total: np.ndarray, partial: np.ndarray, grads: np.ndarray) -> 
 @exact
 def scale_gradients(grads: np.ndarray, factor: float) -> None:
     """grads *= factor; see reference.scale_gradients."""
+    real = grads.dtype.type
+    factor = real(factor)
     for i in prange(grads.size):
         grads[i] *= factor
 
@@ -271,6 +297,8 @@ def scale_gradients(grads: np.ndarray, factor: float) -> None:
 @exact
 def clip_gradients(grads: np.ndarray, limit: float) -> None:
     """grads = min(max(grads, -limit), limit); see reference.clip_gradients."""
+    real = grads.dtype.type
+    limit = real(limit)
     for i in prange(grads.size):
         g = grads[i]
         grads[i] = -limit if g < -limit else (limit if g > limit else g)
