@@ -1,8 +1,8 @@
 """Batch normalisation; equations in reference/norm.py.
 
-A sum over rows is cut into CHUNKS runs of rows, each added up by one thread in float64, then combined in their order:
-the same bits for any number of threads. What is left per channel is NumPy's: under fastmath a square root may be an
-estimate, and NaN at infinity.
+A sum over rows is cut into chunks, whose number depends on the shape alone. Each is added up by one thread, four rows
+at a time, and these sums of four in float64; then the chunks are combined in their order: the same bits for any number
+of threads. What is left per channel is NumPy's: under fastmath a square root may be an estimate, and NaN at infinity.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import kernel, workspace
+from scratchnet.kernels.jit import exact, kernel, workspace
 
-CHUNKS = 32
+MOST_CHUNKS = 32
+ROWS_OF_CHUNK = 64  # at least
 
 
 def batch_norm_forward(
@@ -26,7 +27,7 @@ def batch_norm_forward(
 ) -> None:
     """Normalise by this batch's mean and variance; see reference.batch_norm_forward."""
     rows = max(len(x), 1)
-    sums, total = _sums("batch norm", x.shape[1])
+    sums, total = _sums("batch norm", *x.shape)
     _sum(sums, x)
     np.add.reduce(sums, axis=0, out=total)
     np.divide(total, rows, out=mean, casting="same_kind")
@@ -63,7 +64,7 @@ def batch_norm_backward(
     """dx = weight r (dy - mean(dy) - z mean(dy z)), z = (x - mean) r; see reference.batch_norm_backward."""
     rows = max(len(x), 1)
     r = 1 / np.sqrt(variance + x.dtype.type(eps))  # (C,)
-    (sums, sum_dy), (products, sum_dyx) = (_sums(name, x.shape[1]) for name in ("batch norm", "batch norm products"))
+    (sums, sum_dy), (products, sum_dyx) = (_sums(name, *x.shape) for name in ("batch norm", "batch norm products"))
     _sum_products(sums, products, dy, x, mean)
     np.add.reduce(sums, axis=0, out=sum_dy)
     np.add.reduce(products, axis=0, out=sum_dyx)
@@ -72,49 +73,71 @@ def batch_norm_backward(
     _subtract_means(dx, dy, x, mean, weight * r, dbias / x.dtype.type(rows), dweight * r / x.dtype.type(rows))
 
 
-def _sums(name: str, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Room for the sums of all chunks, (CHUNKS, C), and for their total, (C,), in float64."""
-    space = workspace(name, (CHUNKS + 1) * channels, np.dtype(np.float64))[: (CHUNKS + 1) * channels]
-    return space[channels:].reshape(CHUNKS, channels), space[:channels]
+def _sums(name: str, rows: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Room for the sums of all chunks, (chunks, C), and for their total, (C,), in float64."""
+    chunks = min(MOST_CHUNKS, -(-rows // ROWS_OF_CHUNK))
+    space = workspace(name, (chunks + 1) * channels, np.dtype(np.float64))[: (chunks + 1) * channels]
+    return space[channels:].reshape(chunks, channels), space[:channels]
 
 
-@kernel
+@exact
 def _sum(sums: np.ndarray, x: np.ndarray) -> None:
     """sums[chunk, c] = sum of x[m, c] over the rows m of a chunk."""
-    rows, channels = x.shape
-    step = (rows + CHUNKS - 1) // CHUNKS
-    for chunk in prange(CHUNKS):
-        sums[chunk, :] = 0
-        for m in range(chunk * step, min(rows, chunk * step + step)):
-            for c in range(channels):
-                sums[chunk, c] += x[m, c]
+    rows, chunks = len(x), len(sums)
+    for chunk in prange(chunks):
+        total, first, end = sums[chunk], chunk * rows // chunks, (chunk + 1) * rows // chunks
+        total[:] = 0
+        fours = end - (end - first) % 4
+        for m in range(first, fours, 4):
+            x0, x1, x2, x3 = x[m], x[m + 1], x[m + 2], x[m + 3]
+            for c in range(total.size):
+                total[c] += (x0[c] + x1[c]) + (x2[c] + x3[c])
+        for m in range(fours, end):
+            for c in range(total.size):
+                total[c] += x[m, c]
 
 
-@kernel
+@exact
 def _sum_squares(sums: np.ndarray, x: np.ndarray, mean: np.ndarray) -> None:
     """sums[chunk, c] = sum of (x[m, c] - mean[c])^2 over the rows m of a chunk."""
-    rows, channels = x.shape
-    step = (rows + CHUNKS - 1) // CHUNKS
-    for chunk in prange(CHUNKS):
-        sums[chunk, :] = 0
-        for m in range(chunk * step, min(rows, chunk * step + step)):
-            for c in range(channels):
-                difference = np.float64(x[m, c] - mean[c])
-                sums[chunk, c] += difference * difference
+    rows, chunks = len(x), len(sums)
+    for chunk in prange(chunks):
+        total, first, end = sums[chunk], chunk * rows // chunks, (chunk + 1) * rows // chunks
+        total[:] = 0
+        fours = end - (end - first) % 4
+        for m in range(first, fours, 4):
+            x0, x1, x2, x3 = x[m], x[m + 1], x[m + 2], x[m + 3]
+            for c in range(total.size):
+                d0, d1, d2, d3 = x0[c] - mean[c], x1[c] - mean[c], x2[c] - mean[c], x3[c] - mean[c]
+                total[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+        for m in range(fours, end):
+            for c in range(total.size):
+                d = x[m, c] - mean[c]
+                total[c] += d * d
 
 
-@kernel
+@exact
 def _sum_products(sums: np.ndarray, products: np.ndarray, dy: np.ndarray, x: np.ndarray, mean: np.ndarray) -> None:
     """sums[chunk, c] = sum of dy[m, c], products[chunk, c] = sum of dy[m, c] (x[m, c] - mean[c]) over a chunk."""
-    rows, channels = x.shape
-    step = (rows + CHUNKS - 1) // CHUNKS
-    for chunk in prange(CHUNKS):
-        sums[chunk, :] = 0
-        products[chunk, :] = 0
-        for m in range(chunk * step, min(rows, chunk * step + step)):
-            for c in range(channels):
-                sums[chunk, c] += dy[m, c]
-                products[chunk, c] += np.float64(dy[m, c]) * np.float64(x[m, c] - mean[c])
+    rows, chunks = len(x), len(sums)
+    for chunk in prange(chunks):
+        total, product = sums[chunk], products[chunk]
+        first, end = chunk * rows // chunks, (chunk + 1) * rows // chunks
+        total[:] = 0
+        product[:] = 0
+        fours = end - (end - first) % 4
+        for m in range(first, fours, 4):
+            x0, x1, x2, x3 = x[m], x[m + 1], x[m + 2], x[m + 3]
+            g0, g1, g2, g3 = dy[m], dy[m + 1], dy[m + 2], dy[m + 3]
+            for c in range(total.size):
+                total[c] += (g0[c] + g1[c]) + (g2[c] + g3[c])
+                p0, p1 = g0[c] * (x0[c] - mean[c]), g1[c] * (x1[c] - mean[c])
+                p2, p3 = g2[c] * (x2[c] - mean[c]), g3[c] * (x3[c] - mean[c])
+                product[c] += (p0 + p1) + (p2 + p3)
+        for m in range(fours, end):
+            for c in range(total.size):
+                total[c] += dy[m, c]
+                product[c] += dy[m, c] * (x[m, c] - mean[c])
 
 
 @kernel
