@@ -106,6 +106,17 @@ def test_no_rows(ops):
 
 
 @FLOORS
+@pytest.mark.parametrize("rows", [63, 64, 65, 130, 1027])
+def test_chunks_are_put_together(ops, rows):
+    """A trend makes the mean of each chunk another one."""
+    x, weight, bias = arrays(rows, 3)
+    x += np.arange(rows)[:, None]
+    _, mean, variance = forward(ops, x, weight, bias)
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(variance, x.var(axis=0), rtol=1e-12)
+
+
+@FLOORS
 def test_many_rows_in_float32_keep_their_digits(ops):
     x, weight, bias = arrays(100_000, 2, "float32")
     exact = x.astype(np.float64)

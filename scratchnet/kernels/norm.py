@@ -12,8 +12,8 @@ from numba import prange
 
 from scratchnet.kernels.jit import exact, kernel, workspace
 
-MOST_CHUNKS = 32
-ROWS_OF_CHUNK = 64  # at least
+LEAST_CHUNKS, ROWS_OF_CHUNK = 32, 64  # fewer than 32 only where a chunk would be less than 64 rows
+NUMBERS_OF_CHUNK = 65_536  # at most about so many, which stay in the second cache
 
 
 def batch_norm_forward(
@@ -26,14 +26,8 @@ def batch_norm_forward(
     eps: float,
 ) -> None:
     """Normalise by this batch's mean and variance; see reference.batch_norm_forward."""
-    rows = max(len(x), 1)
-    sums, total = _sums("batch norm", *x.shape)
-    _sum(sums, x)
-    np.add.reduce(sums, axis=0, out=total)
-    np.divide(total, rows, out=mean, casting="same_kind")
-    _sum_squares(sums, x, mean)
-    np.add.reduce(sums, axis=0, out=total)
-    np.divide(total, rows, out=variance, casting="same_kind")
+    (sums, _), (squares, _) = (_sums(name, *x.shape) for name in ("batch norm", "batch norm products"))
+    _moments(mean, variance, sums, squares, x)
     batch_norm_apply(y, x, mean, variance, weight, bias, eps)
 
 
@@ -75,18 +69,25 @@ def batch_norm_backward(
 
 def _sums(name: str, rows: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Room for the sums of all chunks, (chunks, C), and for their total, (C,), in float64."""
-    chunks = min(MOST_CHUNKS, -(-rows // ROWS_OF_CHUNK))
+    chunks = max(min(LEAST_CHUNKS, -(-rows // ROWS_OF_CHUNK)), rows * channels // NUMBERS_OF_CHUNK)
     space = workspace(name, (chunks + 1) * channels, np.dtype(np.float64))[: (chunks + 1) * channels]
     return space[channels:].reshape(chunks, channels), space[:channels]
 
 
 @exact
-def _sum(sums: np.ndarray, x: np.ndarray) -> None:
-    """sums[chunk, c] = sum of x[m, c] over the rows m of a chunk."""
+def _moments(mean: np.ndarray, variance: np.ndarray, sums: np.ndarray, squares: np.ndarray, x: np.ndarray) -> None:
+    """Mean and variance over the rows of x.
+
+        sum_m (x[m] - mean)^2 = sum over chunks of (sum_m (x[m] - mean_k)^2 + n_k (mean_k - mean)^2)
+
+    with chunk k of n_k rows and their mean_k (Chan, Golub & LeVeque 1979): a chunk is read twice while it is in the
+    cache, and x comes from memory once.
+    """
     rows, chunks = len(x), len(sums)
     for chunk in prange(chunks):
-        total, first, end = sums[chunk], chunk * rows // chunks, (chunk + 1) * rows // chunks
+        total, square, first, end = sums[chunk], squares[chunk], chunk * rows // chunks, (chunk + 1) * rows // chunks
         total[:] = 0
+        square[:] = 0
         fours = end - (end - first) % 4
         for m in range(first, fours, 4):
             x0, x1, x2, x3 = x[m], x[m + 1], x[m + 2], x[m + 3]
@@ -95,25 +96,26 @@ def _sum(sums: np.ndarray, x: np.ndarray) -> None:
         for m in range(fours, end):
             for c in range(total.size):
                 total[c] += x[m, c]
-
-
-@exact
-def _sum_squares(sums: np.ndarray, x: np.ndarray, mean: np.ndarray) -> None:
-    """sums[chunk, c] = sum of (x[m, c] - mean[c])^2 over the rows m of a chunk."""
-    rows, chunks = len(x), len(sums)
-    for chunk in prange(chunks):
-        total, first, end = sums[chunk], chunk * rows // chunks, (chunk + 1) * rows // chunks
-        total[:] = 0
-        fours = end - (end - first) % 4
+        center = (total / (end - first)).astype(x.dtype)
         for m in range(first, fours, 4):
             x0, x1, x2, x3 = x[m], x[m + 1], x[m + 2], x[m + 3]
             for c in range(total.size):
-                d0, d1, d2, d3 = x0[c] - mean[c], x1[c] - mean[c], x2[c] - mean[c], x3[c] - mean[c]
-                total[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+                d0, d1, d2, d3 = x0[c] - center[c], x1[c] - center[c], x2[c] - center[c], x3[c] - center[c]
+                square[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
         for m in range(fours, end):
             for c in range(total.size):
-                d = x[m, c] - mean[c]
-                total[c] += d * d
+                d = x[m, c] - center[c]
+                square[c] += d * d
+    for c in range(mean.size):
+        whole, spread = 0.0, 0.0
+        for chunk in range(chunks):
+            whole += sums[chunk, c]
+        whole /= max(rows, 1)
+        for chunk in range(chunks):
+            count = (chunk + 1) * rows // chunks - chunk * rows // chunks
+            offset = sums[chunk, c] / count - whole
+            spread += squares[chunk, c] + count * offset * offset
+        mean[c], variance[c] = whole, spread / max(rows, 1)
 
 
 @exact
