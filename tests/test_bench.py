@@ -142,7 +142,8 @@ def limits():
 def test_no_kernel_and_no_product_of_numpy_beats_the_peak(limits):
     a = np.ones((512, 512), np.float32)
     time_of = measure({"blas": Variant(lambda: a @ a, limits.threads)}, 0.05)["blas"].best
-    assert 2 * 512**3 / time_of <= 1.1 * limits.peak[limits.threads]
+    alone = limits.peak[1]  # two threads that share a core for a moment have no more
+    assert 2 * 512**3 / time_of <= 1.1 * limits.threads * alone
     assert limits.peak[limits.threads] >= limits.peak[1] > 1e9
 
 

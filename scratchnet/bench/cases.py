@@ -52,7 +52,17 @@ class Case(NamedTuple):
 
 def all_cases() -> list[Case]:
     """Every case; each operation of kernels/ has one at least, and tests/test_bench.py sees to it."""
-    return [*_dense(), *_conv(), *_pooling(), *_elementwise(), *_norm(), *_losses(), *_sparse(), *_updates()]
+    return [
+        *_dense(),
+        *_conv(),
+        *_joined(),
+        *_pooling(),
+        *_elementwise(),
+        *_norm(),
+        *_losses(),
+        *_sparse(),
+        *_updates(),
+    ]
 
 
 def _make(spec: Spec, rng: np.random.Generator) -> np.ndarray:
@@ -63,8 +73,8 @@ def _positive(shape: Shape) -> Spec:
     return lambda rng: rng.uniform(0.5, 2, shape).astype(np.float32)
 
 
-def _integers(shape: Shape, below: int, dtype: Any) -> Spec:
-    return lambda rng: rng.integers(0, below, shape).astype(dtype)
+def _integers(shape: Shape, count: int, dtype: Any, first: int = 0) -> Spec:
+    return lambda rng: rng.integers(first, first + count, shape).astype(dtype)
 
 
 def _float64(shape: Shape) -> Spec:
@@ -125,6 +135,32 @@ def _conv() -> Iterator[Case]:
         yield Case("conv2d_backward_weight", size, flops, (weight, (u,)), (x, y), windows)
         if c > 3:
             yield Case("conv2d_backward_input", size, flops, (x,), (y, weight), windows)
+
+
+def _joined() -> Iterator[Case]:
+    """The CNN's blocks, and the second of the CIFAR net: convolution, ReLU and max pooling as one."""
+    #    H, C, U, kernel, padding; pool, its stride and padding; H of the pooled images
+    for h, c, u, k, pad, pool, step, edge, pooled in (
+        (28, 1, 32, 3, 0, 2, 2, 0, 13),
+        (13, 32, 64, 3, 0, 2, 2, 0, 5),
+        (16, 64, 64, 5, 2, 3, 2, 1, 8),
+    ):
+        out = h + 2 * pad - k + 1
+        x, y, weight = (N, h, h, c), (N, pooled, pooled, u), (k, k, c, u)
+        flops = 2 * N * c * u * _cells_inside(h, out, k, pad) ** 2
+        index = _integers(y, pool * pool, np.uint8) if edge == 0 else _integers(y, 1, np.uint8, pool + 1)
+        windows = (out, out), (1, 1), (pad, pad), (pool, pool), (step, step), (edge, edge)
+        size, dx = f"{h}x{h}x{c}->{u} {k}x{k}", x if c > 1 else _nothing
+        passes = 2 if c > 1 else 1
+        yield Case("conv2d_relu_max_pool2d_forward", size, flops, (y, index), (x, weight, (u,)), windows)
+        yield Case(
+            "conv2d_relu_max_pool2d_backward",
+            size,
+            passes * flops,
+            (dx, weight, (u,)),
+            (y, y, index, x, weight),
+            windows,
+        )
 
 
 def _cells_inside(length: int, windows: int, cells: int, before: int) -> int:

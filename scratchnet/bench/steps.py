@@ -103,7 +103,7 @@ def units(net: Sequential) -> list[tuple[str, Callable[[Any], Any], Callable[[An
         backward = (lambda dy: layer.backward(dy, wanted)) if reached else (lambda dy: None)
         return repr(layer), lambda x: layer.forward(x, True), backward
 
-    return [unit(index, layer) for index, layer in enumerate(net.layers)]
+    return [unit(index, step) for index, step in enumerate(net._steps)]
 
 
 class Training:

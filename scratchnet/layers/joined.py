@@ -48,6 +48,9 @@ class ConvReLUPool(Layer):
         )
         return dx if input_gradient else None
 
+    def __repr__(self) -> str:
+        return f"{self.conv!r}, {self.relu!r}, {self.pool!r}"
+
     def _name(self) -> str:
         return "Conv2d, ReLU, MaxPool2d"
 
