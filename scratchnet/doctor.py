@@ -16,6 +16,7 @@ import threadpoolctl
 
 from scratchnet import kernels, threads
 from scratchnet.cache import cache_root
+from scratchnet.kernels import winograd
 from scratchnet.kernels.jit import PARALLEL_FROM, cache_folder
 from scratchnet.kernels.tile import describe_tile
 
@@ -31,6 +32,7 @@ def examine() -> Iterator[tuple[str, str]]:
     yield "extras", ", ".join(f"{name} {_version(name)}" for name in EXTRAS)
     yield "processor", f"{llvmlite.binding.get_host_cpu_name()}, {os.cpu_count()} cores; {_cpu_features()}"
     yield "tile", f"{describe_tile()}: every product of kernels/ runs on it"
+    yield "convolutions", _convolutions()
     yield "NumPy's BLAS", f"{_blas()}: the products of reference/, and yours"
     yield "thread layer", f"{_thread_layer()}, {threads.get_threads()} of {threads.available_threads()} threads"
     yield "wait policy", _wait_policy()
@@ -51,6 +53,12 @@ def _cpu_features() -> str:
     """Which of the instruction sets that decide about speed LLVM finds here."""
     found = llvmlite.binding.get_host_cpu_features()
     return " ".join(name for name in FEATURES if found.get(name)) or "no vector instructions known"
+
+
+def _convolutions() -> str:
+    if winograd.is_on():
+        return "3x3 and 5x5 by Winograd's transforms where faster, to 1e-4 in float32; SCRATCHNET_WINOGRAD=off: never"
+    return "all directly; SCRATCHNET_WINOGRAD is off, and 3x3 and 5x5 take up to three times as long"
 
 
 def _blas() -> str:

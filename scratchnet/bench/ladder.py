@@ -147,7 +147,7 @@ def _convolutions() -> list[tuple[str, Run]]:
     winograd = importlib.import_module(WINOGRAD)
 
     def without(*arrays: np.ndarray) -> None:
-        on = winograd._on
+        on = winograd.is_on()
         winograd.use(False)
         direct(*arrays)
         winograd.use(on)

@@ -55,6 +55,11 @@ def use(on: bool) -> None:
     _on = bool(on)
 
 
+def is_on() -> bool:
+    """Whether convolutions may be computed in this way."""
+    return _on
+
+
 def is_faster(size: Pair, x: np.ndarray, weight: np.ndarray, stride: Pair) -> bool:
     """Whether this beats the direct form, as measured on 2 cores with AVX-512, for batches of 1 to 128 images.
 
