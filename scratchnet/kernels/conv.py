@@ -213,19 +213,18 @@ def _weight_gradient(space, plan, sizes, functions, addresses):
                 grad = dy + plan.size * n * plan.rows * plan.columns * plan.units
                 image = _pad(padded, x, n, functions[1], plan)
                 _add_image(sums, image, grad, padded + plan.size * plan.buffer, one, sizes, functions, plan)
-    _add_parts(space, sizes)
+    for block in prange((part + COMBINE - 1) // COMBINE):
+        _add_parts(space, block, parts, part)
 
 
 @helper
-def _add_parts(space, sizes):
-    """The first of the sums becomes the sum of all."""
-    parts, part, _ = sizes
-    for block in prange((part + COMBINE - 1) // COMBINE):
-        first, last = np.uint64(block * COMBINE), np.uint64(min(part, (block + 1) * COMBINE))
-        for q in range(1, parts):
-            step = np.uint64(q * part)
-            for j in range(first, last):
-                space[j] += space[step + j]
+def _add_parts(space, block, parts, part):
+    """A block of the first of the sums becomes that of all."""
+    first, last = np.uint64(block * COMBINE), np.uint64(min(part, (block + 1) * COMBINE))
+    for q in range(1, parts):
+        step = np.uint64(q * part)
+        for j in range(first, last):
+            space[j] += space[step + j]
 
 
 @helper

@@ -17,6 +17,7 @@ from numba import prange
 
 from scratchnet.kernels import tile, winners, winograd, winograd_pool
 from scratchnet.kernels.conv import (
+    COMBINE,
     _add_image,
     _add_parts,
     _collect,
@@ -141,4 +142,5 @@ def _backward(space, dx, plan, back, pool, sizes, rooms, functions, give, addres
                 if dx.size > 0:
                     for h in range(plan.height):
                         _collect(dx, n, h, grad, panels, panel, functions[0], back)
-    _add_parts(space, sizes)
+    for block in prange((part + COMBINE - 1) // COMBINE):
+        _add_parts(space, block, parts, part)
