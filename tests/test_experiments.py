@@ -53,7 +53,7 @@ def test_versus_runs_and_names_who_is_absent(tmp_path):
     content = json.loads((tmp_path / "versus.json").read_text())
     assert content["settings"]["threads"] >= 1
     assert "digits_mlp" in content["verdicts"]
-    assert "| digits_mlp |" in (tmp_path / "versus.md").read_text()
+    assert "| digits MLP 64-64-10, batch 32 |" in (tmp_path / "versus.md").read_text()
 
 
 class Scripted:

@@ -33,4 +33,4 @@ def test_weights_do_not_depend_on_the_number_of_threads(winograd):
         assert not runs["1"][1]
         for count in THREADS[1:]:
             parallel = runs[count][1]
-            assert "adam_update" in parallel and len(parallel) >= 3, f"{net} on {count} threads: only {parallel}"
+            assert "adam_update" in parallel and len(parallel) >= 2, f"{net} on {count} threads: only {parallel}"
