@@ -205,7 +205,7 @@ class Sequential:
         for step in self._steps:
             held = step.memory(batch_size)
             total += held
-            column += [f"in layer {len(column) + len(members(step)) - 1}"] * (len(members(step)) - 1)
+            column += [f"joined to layer {len(column) + len(members(step)) - 1}"] * (len(members(step)) - 1)
             column.append(show_bytes(held))
         return total, column
 

@@ -352,10 +352,10 @@ def test_gradients_pass_the_check(ops):
 
 def test_the_summary_says_what_runs_as_one():
     one, rows = net(), net().summary(64).splitlines()[3:]
-    assert [("in layer 2" in row, "in layer 5" in row) for row in rows[:6]] == [
+    assert [("joined to layer 2" in row, "joined to layer 5" in row) for row in rows[:6]] == [
         *[(True, False)] * 2, (False, False), *[(False, True)] * 2, (False, False),
     ]  # fmt: skip
-    assert "in layer" not in net(join=False).summary()
+    assert "joined" not in net(join=False).summary()
     one.forward(np.zeros((64, 9, 10, 2), np.float32), train=True)
     one.backward(np.zeros((64, 3), np.float32), input_gradient=True)
     held = sum(b.nbytes for step in one._steps for b in step._buffers.values()) + 2 * one.params.nbytes
