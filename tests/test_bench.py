@@ -79,6 +79,7 @@ def test_padding_is_not_counted():
     assert _cells_inside(28, 26, 3, 0) == 26 * 3
 
 
+@pytest.mark.jit_only
 @pytest.mark.parametrize("case", [c for c in CASES if c.flops < 2e7], ids=lambda c: c.name)
 def test_both_floors_take_the_arguments_and_agree(case):
     """What is timed is what the operation is for: nothing is infinite, and the floors write the same."""
