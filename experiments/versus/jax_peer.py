@@ -66,7 +66,7 @@ class Chain:
     """Forward, loss, backward and Adam over the batches in turn, in one compiled function."""
 
     def __init__(self, net: Net) -> None:
-        self.net, self.adam = net, optax.adam(1e-3)
+        self.net, self.adam = net, optax.adam(net.lr)
 
     def load(self, material: dict[str, np.ndarray]) -> None:
         """Make the batches ready."""

@@ -54,7 +54,7 @@ class Chain:
     def reset(self) -> None:
         """Go back to the first weights and an optimizer without past."""
         _write(self.model, self.weights)
-        self.adam = Adam(self.model.params)
+        self.adam = Adam(self.model.params, lr=self.net.lr)
 
     def step(self, i: int) -> None:
         """Do one step on batch i."""

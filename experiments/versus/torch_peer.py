@@ -77,7 +77,7 @@ class Chain:
         """Make the model and its optimizer."""
         self.model = self.make_model().to(memory_format=self.layout)
         self.objective = torch.compile(self.evaluate) if self.name == "torch-compile" else self.evaluate
-        self.adam = torch.optim.Adam(self.model.parameters(), fused=True)
+        self.adam = torch.optim.Adam(self.model.parameters(), lr=self.net.lr, fused=True)
         self.reset()
 
     def make_model(self) -> nn.Module:
