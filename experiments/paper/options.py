@@ -1,0 +1,91 @@
+"""The command line that the scripts of the paper's figures have in common, and the record of a run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+import llvmlite.binding
+
+from scratchnet import threads
+
+RESULTS = Path(__file__).parents[1] / "results"
+PACKAGES = ("scratchnet", "numpy", "numba", "scipy")
+
+
+def make_parser(script: str, description: str | None) -> argparse.ArgumentParser:
+    """Make the parser; `script` is the name of the file without .py, `description` its docstring."""
+    parser = argparse.ArgumentParser(
+        prog=f"{script}.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--smoke", dest="mode", action="store_const", const="smoke", help="seconds: does it run?")
+    size.add_argument("--short", dest="mode", action="store_const", const="short", help="minutes: a smaller setting")
+    parser.set_defaults(mode="full")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of weights and order of data; one or more")
+    parser.add_argument("--threads", type=int, default=threads.available_threads(), help="cores to use")
+    parser.add_argument("--out", type=Path, help=f"folder of what is written (full: {RESULTS.name}/{script})")
+    parser.add_argument("--data-dir", help="local mirror of the Hub (default: $SCRATCHNET_DATA, then the Hub)")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line, set the threads, and open the folder of results.
+
+    A folder keeps to one mode: rows of a short run must not pass for those of a full one.
+    """
+    args = parser.parse_args(arguments)
+    script = parser.prog.removesuffix(".py")
+    if not 1 <= args.threads <= threads.available_threads():
+        parser.error(f"--threads: expected 1 to {threads.available_threads()}, got {args.threads}")
+    if min(args.seed) < 0:
+        parser.error(f"--seed: expected integers >= 0, got {min(args.seed)}")
+    args.seed = list(dict.fromkeys(args.seed))
+    if args.out is None:
+        args.out = RESULTS / script if args.mode == "full" else Path("runs", f"{script}-{args.mode}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    marker = args.out / "run.json"
+    if marker.exists() and (before := json.loads(marker.read_text())["mode"]) != args.mode:
+        parser.error(f"{args.out} holds the rows of a {before} run, and this one is {args.mode}; choose another --out")
+    if not marker.exists():
+        marker.write_text(json.dumps({"script": script, "mode": args.mode}, indent=2) + "\n")
+    threads.set_threads(args.threads)
+    return args
+
+
+def write_record(args: argparse.Namespace, script: str, rows: Iterable[dict], **more: object) -> None:
+    """Write run.json: what was run, where, on what, and the seconds that all rows together took.
+
+    Args:
+        args: of the command line. script: the name of the file without .py.
+        rows: of every table; their columns `seconds` (of the clock) and `cpu_seconds` (of all cores) are added up.
+        more: anything else worth keeping.
+    """
+    rows = list(rows)
+    record = {
+        "script": script,
+        "mode": args.mode,
+        "seeds": args.seed,
+        "threads": args.threads,
+        "machine": f"{cpu_model()}, {os.cpu_count()} cores, LLVM calls it {llvmlite.binding.get_host_cpu_name()}",
+        "system": f"{platform.system()}, Python {platform.python_version()}",
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1),
+        **more,
+    }
+    (args.out / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def cpu_model() -> str:
+    """What Linux calls this CPU, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
