@@ -74,12 +74,19 @@ def write_record(args: argparse.Namespace, script: str, rows: Iterable[dict], **
         "threads": args.threads,
         "machine": f"{cpu_model()}, {os.cpu_count()} cores, LLVM calls it {llvmlite.binding.get_host_cpu_name()}",
         "system": f"{platform.system()}, Python {platform.python_version()}",
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
         "seconds": round(sum(row["seconds"] for row in rows), 1),
         "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1),
         **more,
     }
     (args.out / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # scratchnet, run from its repository
 
 
 def cpu_model() -> str:

@@ -25,6 +25,10 @@ class Table:
 
     def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]) -> None:
         self.path, self.columns, self.key = path, tuple(columns), tuple(key)
+        self.read()
+
+    def read(self) -> None:
+        """Take over what is in the file by now."""
         self.rows: list[Row] = list(self._read())
         self._keys = {self._key_of(row) for row in self.rows}
 

@@ -1,0 +1,100 @@
+"""From a figure's curves to its CSV, picture and checks: what the scripts of figures 1 to 3 do alike."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from paper import curves as training
+from paper import search as searching
+from paper.checks import Check, conclude, holds
+from paper.curves import Curve, Task, series, train_curves
+from paper.digitised import Line
+from paper.options import make_parser, parse, write_record
+from paper.search import search
+from paper.table import Table
+from scratchnet import threads
+
+Numbers = dict[str, np.ndarray]  # curve -> (seeds, epochs)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What makes a figure.
+
+    Attributes:
+        script: the name of its file without .py. description: that file's docstring.
+        curves: its lines.
+        make_tasks: arguments of the command line -> the task of the search, and that of the curves.
+        check: costs and test accuracies -> the checks of the full setting. check_short: of the short one.
+        draw: writes the picture: path, costs.
+    """
+
+    script: str
+    description: str | None
+    curves: Sequence[Curve]
+    make_tasks: Callable[[argparse.Namespace], tuple[Task, Task]]
+    check: Callable[[Numbers, Numbers], list[Check]]
+    check_short: Callable[[Numbers, Numbers], list[Check]]
+    draw: Callable[[Path, Numbers], None]
+
+    def main(self, arguments: list[str] | None = None) -> int:
+        """Search, train, draw and check; returns the exit status."""
+        parser = make_parser(self.script, self.description)
+        names = [curve.name for curve in self.curves]
+        parser.add_argument(
+            "--curves", nargs="+", choices=names, metavar="NAME", help=f"train these alone and stop there; of: {names}"
+        )
+        args = parse(parser, arguments)
+        trial, task = self.make_tasks(args)
+        chosen = self.choose(trial, args)
+        table = Table(args.out / f"{self.script}.csv", training.COLUMNS, training.KEY)
+        wanted = [curve for curve in self.curves if curve.name in (args.curves or names)]
+        train_curves(task, wanted, chosen, args.seed, table, args.threads)
+        threads.set_threads(args.threads)
+        if args.curves:
+            print(f"trained: {', '.join(args.curves)}; without --curves all are drawn and checked", file=sys.stderr)
+            return 0
+        costs, accuracies = series(table, "cost", task.epochs), series(table, "test_accuracy", task.epochs)
+        searched = self.searched(args)
+        write_record(args, self.script, [*table, *searched], epochs=task.epochs, settings=chosen)
+        try:
+            self.draw(args.out / f"{self.script}.png", costs)
+        except ImportError:
+            print("the picture is left out: matplotlib is not installed (pip install 'scratchnet[plot]')")
+        check = {"full": self.check, "short": self.check_short, "smoke": check_smoke}[args.mode]
+        return conclude(check(costs, accuracies), args.out)
+
+    def choose(self, trial: Task, args: argparse.Namespace) -> dict[str, searching.Settings]:
+        """Find the settings of every curve, in processes of one thread each."""
+        smoke = args.mode == "smoke"
+        curves = [replace(curve, grid=curve.grid[:2]) if smoke else curve for curve in self.curves]
+        chosen = search(trial, curves, self.searched(args), processes=1 if smoke else args.threads)
+        threads.set_threads(args.threads)
+        return chosen
+
+    def searched(self, args: argparse.Namespace) -> Table:
+        """The table of the search."""
+        return Table(args.out / "search.csv", searching.COLUMNS, searching.KEY)
+
+
+def check_smoke(costs: Numbers, accuracies: Numbers) -> list[Check]:
+    """All that a few steps can show: everything is a number, and costs fall."""
+    return [
+        holds(
+            f"{name}: cost falls",
+            bool((cost[:, -1] < cost[:, 0]).all() and np.isfinite(accuracies[name]).all()),
+            f"{cost[0, 0]:.4g} to {cost[0, -1]:.4g}",
+        )
+        for name, cost in costs.items()
+    ]
+
+
+def lines(costs: Numbers) -> dict[str, list[Line]]:
+    """The costs of each curve as lines over the epoch, one of each seed."""
+    return {name: [(np.arange(len(cost)), cost) for cost in seeds] for name, seeds in costs.items()}
