@@ -310,7 +310,7 @@ def picture(path: Path, curves: Curves, epochs: int) -> None:
     looks = [Line2D([], [], color=color, marker=marker, ms=4, label=name) for name, color, marker in LOOKS.values()]
     grey = Line2D([], [], color="0.6", lw=1, label="paper (same marker)")
     cross = Line2D([], [], color="0.2", ls="", marker="x", ms=5, label="diverged")
-    panels[0, 0].legend(handles=[*looks, cross, grey], fontsize=8, loc="upper left")
+    panels[0, 0].legend(handles=[*looks, cross, grey], fontsize=8, loc="lower left")
     figure.savefig(path)
 
 
