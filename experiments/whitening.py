@@ -47,7 +47,7 @@ def zca(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def whiten(data: Dataset) -> tuple[Split, Split]:
-    """Whiten both splits by the statistics of the training images. Kept in scratchnet's cache, and mapped from there."""
+    """Whiten both splits by the statistics of the training images; kept in scratchnet's cache and mapped from there."""
     folder = cache_root() / "whitened" / data.fingerprint[:16]
     paths = {name: folder / f"{name}.npy" for name in ("train", "test")}
     if not all(path.exists() for path in paths.values()):
