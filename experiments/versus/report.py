@@ -83,7 +83,7 @@ def _line(entry: Entry, mine: float) -> str:
 
 def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
     """The table for the README."""
-    versions = dict.fromkeys(f"{e.name.split('-')[0]} {e.version}" for _, es in results for e in es if e.counts)
+    versions = dict.fromkeys(e.version for _, es in results for e in es if e.counts)
     machine = f"{cpu_model()}, {settings.threads} threads, Python {platform.python_version()}"
     rows = [
         f"{machine}, {'; '.join(versions)}. {STATEMENT}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 import scratchnet
@@ -10,7 +11,7 @@ from scratchnet.optimizers import Adam
 from versus.material import csr_batches, layer_weights
 from versus.nets import LATENT, Net
 
-VERSION = f"numpy {np.__version__}"
+VERSION = f"scratchnet with numba {numba.__version__} and numpy {np.__version__}"
 
 
 def make(name: str, net: Net, threads: int):
