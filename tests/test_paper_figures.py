@@ -1,0 +1,285 @@
+"""The figures of the Adam paper: their scripts run and go on where they stopped, and wrong curves fail their checks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cifar10_cnn
+import imdb_logistic
+import mnist_logistic
+import mnist_mlp
+import numpy as np
+import pytest
+import whitening
+from paper import curves, options, picture
+from paper.checks import conclude, holds, within
+from paper.curves import Curve, Task, series, train_curves
+from paper.digitised import paper_curves
+from paper.nesterov import SutskeverNesterov
+from paper.search import COLUMNS as SEARCH_COLUMNS
+from paper.search import KEY as SEARCH_KEY
+from paper.search import grid, search
+from paper.table import Table
+
+from scratchnet.data import load
+from scratchnet.models import logistic
+from scratchnet.optimizers import SGD, Adam
+from scratchnet.schedules import inverse_square_root
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+SCRIPTS = {"mnist_logistic": "1a", "imdb_logistic": "1b", "mnist_mlp": "2a", "cifar10_cnn": "3"}
+MODULES = {module.__name__: module for module in (mnist_logistic, imdb_logistic, mnist_mlp, cifar10_cnn)}
+
+
+def run(script, *arguments, status=0):
+    """What a script printed."""
+    command = [sys.executable, EXPERIMENTS / f"{script}.py", *map(str, arguments)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+# --- the scripts ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.jit_only
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_figure_runs_small(script, tmp_path):
+    shown = run(script, "--smoke", "--out", tmp_path)
+    assert "FAIL" not in shown
+    assert (tmp_path / "checks.md").read_text() in shown
+    assert (tmp_path / f"{script}.png").stat().st_size > 20_000
+    record = json.loads((tmp_path / "run.json").read_text())
+    names = {curve.name for curve in MODULES[script].CURVES}
+    assert record["settings"].keys() == names == {row["curve"] for row in figure_table(script, tmp_path)}
+    assert record["cpu_seconds"] > 0
+
+
+def figure_table(script, folder):
+    return Table(folder / f"{script}.csv", curves.COLUMNS, curves.KEY)
+
+
+@pytest.mark.jit_only
+def test_a_figure_that_was_killed_goes_on(tmp_path):
+    run("mnist_logistic", "--smoke", "--out", tmp_path)
+    path = tmp_path / "mnist_logistic.csv"
+    whole = sorted(row["cost"] for row in figure_table("mnist_logistic", tmp_path))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:4]) + "\n" + lines[4][:9])  # cut in the middle of a row
+    searched = (tmp_path / "search.csv").read_text()
+    run("mnist_logistic", "--smoke", "--out", tmp_path)
+    assert sorted(row["cost"] for row in figure_table("mnist_logistic", tmp_path)) == whole
+    assert (tmp_path / "search.csv").read_text() == searched
+    assert "holds the rows of a smoke run" in refused("mnist_logistic", "--short", "--out", tmp_path)
+
+
+def refused(script, *arguments):
+    command = [sys.executable, EXPERIMENTS / f"{script}.py", *map(str, arguments)]
+    env = os.environ | {"PYTHONPATH": str(EXPERIMENTS.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 2
+    return done.stderr
+
+
+# --- the checks ----------------------------------------------------------------------------------------------------
+
+
+def as_in_the_paper(script):
+    """(costs, accuracies) of every epoch, between the paper's points on straight lines of the logarithm."""
+    module, figure = MODULES[script], paper_curves(SCRIPTS[script])
+    epochs = np.arange(module.EPOCHS["full"])
+    costs = {name: np.exp(np.interp(epochs, x, np.log(y)))[None] for name, (x, y) in figure.items()}
+    if "AdaGrad, own decay" in {curve.name for curve in module.CURVES}:
+        costs["AdaGrad, own decay"] = costs["AdaGrad"] if script == "imdb_logistic" else np.full((1, len(epochs)), 0.28)
+    return costs, {name: np.full((1, len(epochs)), 0.99) for name in costs}
+
+
+def failed(checks):
+    return [check.statement for check in checks if check.hard and not check.held]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_papers_own_curves_pass_the_hard_checks(script):
+    costs, accuracies = as_in_the_paper(script)
+    assert failed(MODULES[script].check(costs, accuracies)) == []
+    assert failed(MODULES[script].check_short(costs, accuracies)) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "curve", "factor"),
+    [
+        ("mnist_logistic", "Adam", 1.1),
+        ("mnist_logistic", "Adam", 0.9),
+        ("mnist_logistic", "SGDNesterov", 1.15),
+        ("mnist_logistic", "AdaGrad", 0.5),
+        ("imdb_logistic", "Adam", 1.1),
+        ("imdb_logistic", "SGDNesterov", 0.75),
+        ("imdb_logistic", "RMSProp", 0.9),
+        ("imdb_logistic", "AdaGrad, own decay", 1.2),
+        ("mnist_mlp", "Adam", 3.0),
+        ("mnist_mlp", "Adam", 0.3),
+        ("mnist_mlp", "AdaGrad", 0.3),
+        ("cifar10_cnn", "AdaGrad", 1e-3),
+        ("cifar10_cnn", "SGDNesterov", 1e3),
+        ("cifar10_cnn", "Adam + dropout", 1e-2),
+        ("cifar10_cnn", "AdaGrad", float("nan")),
+        ("mnist_logistic", "Adam", float("nan")),
+        ("mnist_mlp", "Adam", float("nan")),
+        ("imdb_logistic", "RMSProp", float("nan")),
+    ],
+)
+def test_a_wrong_curve_fails_a_hard_check(script, curve, factor):
+    costs, accuracies = as_in_the_paper(script)
+    assert failed(MODULES[script].check(costs | {curve: costs[curve] * factor}, accuracies))
+
+
+@pytest.mark.parametrize("script", ["mnist_logistic", "imdb_logistic", "mnist_mlp"])
+def test_a_net_that_classifies_badly_fails_a_hard_check(script):
+    costs, accuracies = as_in_the_paper(script)
+    assert failed(MODULES[script].check(costs, {name: share - 0.2 for name, share in accuracies.items()}))
+
+
+def test_a_check_holds_for_every_seed_or_not_at_all(tmp_path, capsys):
+    assert within("x", [1.0, 2.0], 1, 2).held
+    assert not within("x", [1.0, 2.1], 1, 2).held
+    assert not within("x", float("nan")).held
+    assert not within("x", []).held
+    checks = [within("a", 1.0, 2, hard=False), holds("b", True, "so")]
+    assert conclude(checks, tmp_path) == 0
+    assert "| soft | a >= 2 | 1 | differs |" in capsys.readouterr().out
+    assert conclude([*checks, within("c", 1.0, 2)], tmp_path) == 1
+    assert "| HARD | c >= 2 | 1 | FAIL |" in (tmp_path / "checks.md").read_text()
+
+
+# --- the parts -----------------------------------------------------------------------------------------------------
+
+
+def digits_task(epochs=2):
+    data = load("digits")
+    return Task(data.train, data.test, lambda dropout: logistic(data.input_shape, 10, 0.0), data.input_shape, epochs)
+
+
+def new_table(path):
+    return Table(path / "curves.csv", curves.COLUMNS, curves.KEY)
+
+
+def test_all_optimizers_start_from_the_same_weights_and_see_the_same_order(tmp_path):
+    settings = {"lr": 1e-30}  # hardly moves: then cost depends on weights and order alone
+    two = [Curve("Adam", Adam, [settings]), Curve("SGDNesterov", SGD, [settings])]
+    table = new_table(tmp_path)
+    train_curves(digits_task(1), two, {curve.name: settings for curve in two}, [0, 1], table, 1)
+    costs = series(table, "cost", 1)
+    assert np.array_equal(costs["Adam"], costs["SGDNesterov"])
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_curve_goes_on_from_its_checkpoint_with_the_same_bits(tmp_path, monkeypatch):
+    curve, settings = Curve("Adam", Adam, []), {"lr": 0.01}
+    whole = new_table(tmp_path)
+    train_curves(digits_task(4), [curve], {"Adam": settings}, [3], whole, 1)
+    (tmp_path / "again").mkdir()
+    broken = new_table(tmp_path / "again")
+    add, added = Table.add, []
+
+    def add_two(self, row):
+        added.append(row)
+        if len(added) == 3:
+            raise KeyboardInterrupt  # after the checkpoint, before the row
+        add(self, row)
+
+    monkeypatch.setattr(Table, "add", add_two)
+    with pytest.raises(KeyboardInterrupt):
+        train_curves(digits_task(4), [curve], {"Adam": settings}, [3], broken, 1)
+    monkeypatch.setattr(Table, "add", add)
+    with pytest.raises(ValueError, match="remove it to train this curve anew"):
+        train_curves(digits_task(4), [curve], {"Adam": {"lr": 0.02}}, [3], broken, 1)
+    train_curves(digits_task(4), [curve], {"Adam": settings}, [3], broken, 1)
+    assert [row["cost"] for row in broken] == [row["cost"] for row in whole]
+    assert [row["test_accuracy"] for row in broken] == [row["test_accuracy"] for row in whole]
+
+
+def test_a_curve_that_diverges_is_shown_as_nan_and_not_trained_again(tmp_path, capsys):
+    curve, table = Curve("SGDNesterov", SGD, []), new_table(tmp_path)
+    with np.errstate(all="ignore"):
+        train_curves(digits_task(3), [curve], {"SGDNesterov": {"lr": 1e38}}, [0], table, 1)
+    assert "diverged" in capsys.readouterr().err
+    rows = list(table)
+    assert np.isnan(rows[-1]["cost"])
+    train_curves(digits_task(3), [curve], {"SGDNesterov": {"lr": 1e38}}, [0], table, 1)
+    assert len(list(table)) == len(rows)
+    assert np.isnan(series(table, "cost", 3)["SGDNesterov"]).any()
+
+
+def test_the_search_finds_the_lowest_cost_and_tries_nothing_twice(tmp_path):
+    searched = Table(tmp_path / "search.csv", SEARCH_COLUMNS, SEARCH_KEY)
+    curve = Curve("SGDNesterov", SGD, grid(lr=[1e-4, 0.1, 1e38], momentum=[0.5]))
+    with np.errstate(all="ignore"):
+        assert search(digits_task(), [curve], searched, 1) == {"SGDNesterov": {"lr": 0.1, "momentum": 0.5}}
+    assert [np.isinf(row["cost"]) for row in searched] == [False, False, True]
+    written = searched.path.read_text()
+    search(digits_task(), [curve], Table(searched.path, SEARCH_COLUMNS, SEARCH_KEY), 1)
+    assert searched.path.read_text() == written
+    hopeless = Curve("SGDNesterov", SGD, [curve.grid[2]])
+    with pytest.raises(ArithmeticError, match="all settings of SGDNesterov diverge"):
+        search(digits_task(), [hopeless], searched, 1)
+
+
+@pytest.mark.parametrize("lr", [0.1, inverse_square_root(0.1)])
+def test_nesterov_is_that_of_sutskever(lr):
+    rng = np.random.default_rng(0)
+    params = rng.standard_normal(5)
+    theirs, velocity = params.copy(), np.zeros(5)
+    optimizer = SutskeverNesterov(params, lr, momentum=0.9)
+    for t in range(1, 50):
+        g, rate = rng.standard_normal(5), lr(t) if callable(lr) else lr
+        optimizer.step(g)
+        velocity = 0.9 * velocity - rate * g
+        theirs += 0.9 * velocity - rate * g
+    assert np.allclose(params, theirs, rtol=0, atol=1e-13)
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path):
+    Table(tmp_path / "a.csv", ["x", "y"], ["x"]).add({"x": 1, "y": 2.5})
+    assert list(Table(tmp_path / "a.csv", ["x", "y"], ["x"])) == [{"x": 1, "y": 2.5}]
+    with pytest.raises(ValueError, match=r"expected the columns x, z, got x, y; choose another --out"):
+        Table(tmp_path / "a.csv", ["x", "z"], ["x"])
+
+
+def test_the_papers_values_are_those_it_states():
+    assert paper_curves("1a")["Adam"][1][-1] == 0.2571
+    assert paper_curves("2b")["SFO"][0].tolist() == [0, 1, 2, 3, 5, 7, 10, 12, 15, 20, 25]
+    assert len(paper_curves("4-10")) == 11
+    with pytest.raises(ValueError, match="expected one of 1a, 1b"):
+        paper_curves("5")
+
+
+def test_options_say_what_is_wrong(tmp_path, capsys):
+    parser = options.make_parser("mnist_mlp", "")
+    for arguments in (["--threads", "0"], ["--seed", "-1"], ["--smoke", "--short"]):
+        with pytest.raises(SystemExit):
+            options.parse(parser, ["--out", str(tmp_path), *arguments])
+        assert "expected" in (shown := capsys.readouterr().err) or "not allowed" in shown
+
+
+def test_a_name_outside_the_legend_is_an_error(tmp_path):
+    with pytest.raises(KeyError):
+        picture.draw(tmp_path / "a.png", "", [picture.Panel({"Unknown": []})])
+
+
+def test_whitened_images_have_neither_scale_nor_correlation():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4000, 4, 4, 1), dtype=np.uint8)
+    images[:, 1:] = images[:, :1] // 2 + images[:, 1:] // 2  # correlated
+    rows = whitening.normalize_contrast(images)
+    assert np.allclose(rows.mean(axis=1), 0, atol=1e-5)
+    assert np.allclose(rows.std(axis=1), 1, atol=1e-5)
+    mean, matrix = whitening.zca(rows)
+    covariance = np.cov(((rows - mean) @ matrix).T)
+    values = np.linalg.eigvalsh(np.cov(rows.T))
+    assert np.allclose(np.linalg.eigvalsh(covariance), values / (values + whitening.RAISED), atol=1e-3)
+    assert abs(covariance - np.diag(np.diag(covariance))).max() < 0.3 * abs(np.cov(rows.T)).max()
