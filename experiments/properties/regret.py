@@ -1,0 +1,91 @@
+"""Where theorem 4.1 fails: the examples of Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond" (2018).
+
+    (i)    f_t(x) = C x if t mod 3 = 1, else -x                beta1 = 0, beta2 = 1 / (1 + C^2)
+    (ii)   f_t(x) = 1010 x if t mod 101 = 1, else -10 x        beta1 = 0.9, beta2 = 0.99
+    (iii)  f_t(x) = 1010 x with probability 0.01, else -10 x   as (ii)
+
+on [-1, 1], where x = -1 is best. Rate 0.5 / sqrt(t), as in the theorem, x starts at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from paper.checks import Check, within
+
+from properties.claims import Claim, Numbers, Run, Task
+from properties.loops import METHODS, play
+
+ALPHA = 0.5
+SLOPES = (3, 4, 10)  # C
+
+
+def cyclic(high: int, low: int, period: int, rounds: int) -> np.ndarray:
+    """Slopes (T,): `high` once in a period, -low otherwise."""
+    slopes = np.full(rounds, -low, np.int16)
+    slopes[::period] = high
+    return slopes
+
+
+def drawn(rounds: int, seed: int) -> np.ndarray:
+    """Slopes (T,) of example (iii)."""
+    rare = np.random.default_rng([seed, 7]).random(rounds, dtype=np.float32) < 0.01
+    return np.where(rare, np.int16(1010), np.int16(-10))
+
+
+def regret_tasks(run: Run, methods: Mapping[str, int] = METHODS) -> list[Task]:
+    def game(slopes: np.ndarray, method: str, beta1: float, beta2: float) -> Iterator[float]:
+        yield from play(np.empty(1), slopes, methods[method], ALPHA, beta1, beta2)
+
+    def task(case: str, method: str, make: object, *betas: float) -> Task:
+        names = (f"{case}, {method}: x", f"{case}, {method}: regret")
+        return Task(names, lambda: game(make(), method, *betas))  # type: ignore[operator]
+
+    one, two, three = run.pick(20_000, 200_000, 200_000), run.pick(100_000, 1_000_000, 1_000_000), 20_000_000
+    tasks = [
+        task(f"(i) C={c}", method, lambda c=c: cyclic(c, 1, 3, one), 0.0, 1 / (1 + c * c))
+        for c in SLOPES
+        for method in METHODS
+    ]
+    tasks += [task("(ii)", name, lambda: cyclic(1010, 10, 101, two), 0.9, 0.99) for name in ("Adam", "AMSGrad")]
+    if run.mode == "full":
+        tasks += [task("(iii)", name, lambda: drawn(three, run.seed), 0.9, 0.99) for name in ("Adam", "AMSGrad")]
+    return tasks
+
+
+def check_regret(found: Numbers, mode: str) -> list[Check]:
+    """Adam ends at the worst point; AMSGrad, Adagrad and SGD at the best one."""
+    late = mode != "smoke"
+
+    def first(method: str, what: str) -> list[float]:
+        return [number for c in SLOPES for number in found[f"(i) C={c}, {method}: {what}"]]
+
+    # the regret of x = 1 is (C - 2) (1 + 1) in three rounds
+    known = [2 * (c - 2) / 3 for c in SLOPES for _ in found[f"(i) C={c}, Adam: x"]]
+    shares = [regret / limit for regret, limit in zip(first("Adam", "regret"), known)]
+    checks = [
+        within("(i) C = 3, 4, 10: Adam ends at x", first("Adam", "x"), 0.9997 if late else 0.99),
+        within("(i) C = 3, 4, 10: Adam's average regret, over 2 (C - 2) / 3", shares, 0.98, 1.02),
+    ]
+    for method in ("AMSGrad", "AdaGrad", "SGD"):
+        ends, regret = first(method, "x"), first(method, "regret")
+        checks.append(within(f"(i): {method} ends at x", ends, high=-0.999 if late else -0.99))
+        if late:
+            checks.append(within(f"(i): {method}'s average regret", regret, high=0.003))
+    if late:
+        checks += [
+            within("(ii): Adam ends at x", found["(ii), Adam: x"], 0.99),
+            within("(ii): Adam's average regret", found["(ii), Adam: regret"], 0.15),
+            within("(ii): AMSGrad ends at x", found["(ii), AMSGrad: x"], high=-0.99),
+            within("(ii): AMSGrad's average regret", found["(ii), AMSGrad: regret"], high=0.05),
+        ]
+    if mode == "full":
+        checks += [
+            within("(iii): Adam ends at x", found["(iii), Adam: x"], 0.9),
+            within("(iii): AMSGrad ends at x", found["(iii), AMSGrad: x"], high=-0.9),
+        ]
+    return checks
+
+
+CLAIMS = (Claim("no convergence", regret_tasks, check_regret),)
