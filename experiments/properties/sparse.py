@@ -32,11 +32,11 @@ def half_decades(first: int, count: int) -> tuple[float, ...]:
 
 EXTRA = "AdaGrad, extra decay"
 METHODS: dict[str, tuple[Make, Callable, tuple[float, ...]]] = {
-    "Adam": (Adam, inverse_square_root, half_decades(-8, 12)),
-    "AdaGrad": (Adagrad, constant, half_decades(-8, 12)),
-    "RMSProp": (functools.partial(RMSprop, alpha=0.9), inverse_square_root, half_decades(-8, 12)),
-    "SGDNesterov": (functools.partial(SutskeverNesterov, momentum=0.9), inverse_square_root, half_decades(-5, 12)),
-    EXTRA: (Adagrad, inverse_square_root, half_decades(-5, 12)),
+    "Adam": (Adam, inverse_square_root, half_decades(-7, 12)),
+    "AdaGrad": (Adagrad, constant, half_decades(-7, 12)),
+    "RMSProp": (functools.partial(RMSprop, alpha=0.9), inverse_square_root, half_decades(-7, 12)),
+    "SGDNesterov": (functools.partial(SutskeverNesterov, momentum=0.9), inverse_square_root, half_decades(-6, 12)),
+    EXTRA: (Adagrad, inverse_square_root, half_decades(-6, 12)),
 }
 
 
@@ -65,7 +65,7 @@ def first_distinct(words: np.ndarray, count: int) -> np.ndarray:
 
 def dropout_cost(make: Make, schedule: object, run: Run) -> float:
     """The mean cost of the last epoch's batches, dropout on, as the figure shows it."""
-    rows, epochs = run.pick(512, 4000, 8000), run.pick(2, 10, 30)
+    rows, epochs = run.pick(512, 8000, 8000), run.pick(2, 30, 30)
     x, y = bags(rows, run.pick(1000, 10_000, 10_000), run.seed)
     net = sn.Sequential([Dropout(0.5), Dense(2, init=initializers.zeros)], (x.shape[1],), seed=run.seed)
     try:
