@@ -129,6 +129,7 @@ def test_worst_gradients_beat_the_papers_bound_and_no_draw_beats_them():
 # --- rescaling -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.jit_only
 def test_rescaled_gradients_give_the_same_bits_and_eps_is_caught():
     assert failed(rescaling.check_rescaling(measured(rescaling.rescaling_tasks(SMOKE)), "smoke")) == []
     found = measured(rescaling.rescaling_tasks(SMOKE, with_eps))
@@ -154,6 +155,7 @@ def test_the_sweep_over_rescaled_losses_is_judged_by_where_the_best_rate_is():
     assert failed(rescaling.check_sweep(unlike, "full"))
 
 
+@pytest.mark.jit_only
 def test_scaling_the_loss_hardly_changes_adams_cost_and_scales_sgds_rate():
     def trained(method, scale, rate):
         return rescaling.trained_cost(rescaling.METHODS[method], scale, rate, SMOKE)

@@ -58,7 +58,7 @@ def draw_bound(axes: Any) -> None:
         axes.plot(np.arange(1, shown + 1), steps, color=colour, label=name)
     for level, text in ((BOUND, f"what is true: {BOUND:.2f}"), (PAPER_BOUND, f"the paper's bound: {PAPER_BOUND:.2f}")):
         axes.axhline(level, color="0.5", lw=1, ls=":")
-        axes.text(shown, level + 0.08, text, ha="right", color="0.35", fontsize=8)
+        axes.text(shown, level - 0.08, text, ha="right", va="top", color="0.35", fontsize=8)
     finish(
         axes,
         title="Step bound: worst sequence, after 10,000 zeros",
@@ -80,7 +80,7 @@ def draw_inflation(axes: Any) -> None:
     axes.axhline(1, color="0.5", lw=1, ls=":")
     axes.text(1.2, 0.9, "with correction: 1, always", color="0.35", fontsize=8, va="top")
     title = "No bias correction: first epoch, constant gradient"
-    finish(axes, title=title, xlabel="t", ylabel="step / alpha", xscale="log", yscale="log")
+    finish(axes, title=title, xlabel="t", ylabel="step / alpha", xscale="log", yscale="log", ylim=(0.7, 130))
 
 
 def draw_rescaled_loss(axes: Any, found: Numbers) -> None:

@@ -86,7 +86,7 @@ def check_rescaling(found: Numbers, mode: str) -> list[Check]:
 # --- rescaled losses -----------------------------------------------------------------------------------------------
 
 SCALES = (1e-3, 1.0, 1e3)
-RATES = tuple(round(10 ** (k / 2), 8) for k in range(-10, 3))  # 1e-5 ... 10 in half decades
+RATES = tuple(round(10 ** (k / 2), 8) for k in range(-14, 3))  # 1e-7 ... 10 in half decades
 METHODS: dict[str, Make] = {"Adam": Adam, "SGDNesterov": functools.partial(SGD, momentum=0.9, nesterov=True)}
 
 

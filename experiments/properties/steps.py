@@ -110,6 +110,8 @@ def check_bound(found: Numbers, mode: str) -> list[Check]:
         within("largest step of any sequence / 7.2703 alpha", max(everything) / BOUND, high=1.00001),
         within(f"the same under {WORST}: the supremum", [n / BOUND for n in found[WORST]], 0.9999, 1.00001),
         within(f"it passes the paper's bound of {PAPER_BOUND:.4g} alpha, no theorem", found[WORST], PAPER_BOUND),
+        within("after 100 growing gradients without zeros before", found["growing gradients, 100"], 2.23, 2.25),
+        within("after 2000", found["growing gradients, 2000"], 6.75, 6.77),
         within("step / alpha at a spike after 1000 zeros", found["a spike after 1000 zeros"], 2.51, 2.52),
         within("step / alpha at a spike after 10,000 zeros", found["a spike after 10,000 zeros"], 3.16, 3.1623),
         within("constant gradient: step / alpha differs from 1 by", found["constant gradient, off 1 by"], high=1e-12),
