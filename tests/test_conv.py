@@ -5,19 +5,13 @@ The fast floor in its direct form, which is exact there; its other form has a fi
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import numpy as np
 import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import run_code
 
-import scratchnet
 from scratchnet import Sequential, kernels, reference
 from scratchnet.kernels import conv as fast_conv
 from scratchnet.kernels import jit, winograd
@@ -244,12 +238,8 @@ BITS = """
 
 @pytest.mark.jit_only
 def test_any_number_of_threads_writes_the_same_bits():
-    path = str(Path(scratchnet.__file__).parents[1])
-    variables = os.environ | {"PYTHONPATH": path, "NUMBA_NUM_THREADS": "7", "SCRATCHNET_WINOGRAD": "off"}
-    command = [sys.executable, "-c", textwrap.dedent(BITS), "1", "2", "3", "4", "7"]
-    run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    assert len(run.stdout.split()) == 5 and len(set(run.stdout.split())) == 1
+    results = run_code(BITS, 1, 2, 3, 4, 7, NUMBA_NUM_THREADS="7", SCRATCHNET_WINOGRAD="off").split()
+    assert len(results) == 5 and len(set(results)) == 1
 
 
 # --- the layer -------------------------------------------------------------------------------------------------------

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scaling
 import versus_frameworks
+from processes import run_experiment
 from vae import VAE
 from versus import race, report
 from versus.nets import NETS, OURS
 
 from scratchnet import reference
-
-EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-
-
-def run(script: str, *arguments: object) -> str:
-    """What a script printed; it must have exited with 0."""
-    command = [sys.executable, EXPERIMENTS / script, *map(str, arguments)]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
 
 # --- versus_frameworks ---------------------------------------------------------------------------------------------
 
@@ -38,7 +23,9 @@ def run(script: str, *arguments: object) -> str:
 def test_versus_runs_and_names_who_is_absent(tmp_path):
     nets = ["digits_mlp", "lenet", "vae", "imdb_logistic", "adam_1e4"]
     peers = "torch,torch-embedding-bag,jax,sklearn,sklearn-sgd"
-    shown = run("versus_frameworks.py", "--smoke", "--nets", ",".join(nets), "--peers", peers, "--out", tmp_path)
+    shown = run_experiment(
+        "versus_frameworks", "--smoke", "--nets", ",".join(nets), "--peers", peers, "--out", tmp_path
+    ).stdout
     with open(tmp_path / "versus.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["net"] for row in rows if row["framework"] == OURS] == nets
@@ -124,7 +111,7 @@ def test_vae_noise_depends_on_seed_and_step_alone():
 
 @pytest.mark.jit_only
 def test_vae_learns():
-    lines = run("vae.py", "--smoke").splitlines()
+    lines = run_experiment("vae", "--smoke").stdout.splitlines()
     first, last = (float(line.split("loss ")[1].split(",")[0]) for line in lines)
     assert last < first
 
@@ -134,12 +121,12 @@ def test_vae_learns():
 
 @pytest.mark.jit_only
 def test_scaling_runs_and_goes_on_where_it_stopped(tmp_path):
-    shown = run("scaling.py", "--smoke", "--out", tmp_path)
+    shown = run_experiment("scaling", "--smoke", "--out", tmp_path).stdout
     rows = (tmp_path / "scaling.csv").read_text()
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
     for model, axis in scaling.SWEEPS:
         assert f"{model}: ms ~ {axis}^" in shown
-    assert run("scaling.py", "--smoke", "--out", tmp_path) == shown
+    assert run_experiment("scaling", "--smoke", "--out", tmp_path).stdout == shown
     assert (tmp_path / "scaling.csv").read_text() == rows
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import twin_cases
+from processes import run, run_code
 
-import scratchnet
 from scratchnet import kernels, reference, threads
 from scratchnet.kernels import jit
 
@@ -45,26 +44,14 @@ USE = """
 """
 
 
-def python(code: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh Python with changes to the environment (None removes a variable)."""
-    variables = dict(os.environ, PYTHONPATH=str(Path(scratchnet.__file__).parents[1]))
-    for name, value in environment.items():
-        variables.pop(name, None)
-        if value is not None:
-            variables[name] = value
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=variables, capture_output=True, text=True, timeout=300
-    )
-
-
 def use(cache: Path, strict: bool = True, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Run a kernel in a fresh Python with this cache folder."""
-    return python(USE.format(strict=strict), SCRATCHNET_CACHE=str(cache), **environment)
+    return run("-c", textwrap.dedent(USE.format(strict=strict)), SCRATCHNET_CACHE=str(cache), **environment)
 
 
 def test_a_planted_out_of_bounds_read_raises_under_boundscheck(tmp_path):
-    run = python(PLANTED, NUMBA_BOUNDSCHECK="1", SCRATCHNET_CACHE=str(tmp_path))
-    assert run.stdout.split() == ["IndexError", "IndexError"], run.stderr
+    shown = run_code(PLANTED, NUMBA_BOUNDSCHECK="1", SCRATCHNET_CACHE=str(tmp_path))
+    assert shown.split() == ["IndexError", "IndexError"]
 
 
 def test_second_start_loads_from_a_private_cache(tmp_path):
@@ -83,7 +70,7 @@ def test_a_cold_cache_is_known_for_one(tmp_path):
         kernels.relu_forward(np.empty(3), np.ones(3))
         print(before, jit.cache_is_cold())
     """
-    assert python(code, SCRATCHNET_CACHE=str(tmp_path)).stdout == "True False\n"
+    assert run_code(code, SCRATCHNET_CACHE=str(tmp_path)) == "True False\n"
 
 
 def test_another_numba_flag_means_another_folder(tmp_path):
@@ -127,8 +114,9 @@ def test_without_a_usable_cache_it_warns_once_and_works(tmp_path):
 def test_without_a_home_it_works(tmp_path):
     home = tmp_path / "file"
     home.write_text("not a folder")
-    run = python(USE.format(strict=False), SCRATCHNET_CACHE=None, XDG_CACHE_HOME=None, HOME=str(home))
-    assert run.stdout == "[0.0, 0.0, 2.0] 0\n"
+    code = USE.format(strict=False)
+    shown = run_code(code, SCRATCHNET_CACHE=None, XDG_CACHE_HOME=None, HOME=str(home))
+    assert shown == "[0.0, 0.0, 2.0] 0\n"
 
 
 def test_a_cache_that_fails_later_is_a_miss_and_told_once(tmp_path, monkeypatch):
@@ -205,12 +193,12 @@ PYTHON_THREADS = """
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_runs_serial_kernels():
-    assert python(FORK).stdout == "0\n"
+    assert run_code(FORK) == "0\n"
 
 
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_python_threads_may_share_the_kernels(layer):
-    assert python(PYTHON_THREADS, NUMBA_THREADING_LAYER=layer).stdout == "8\n"
+    assert run_code(PYTHON_THREADS, NUMBA_THREADING_LAYER=layer) == "8\n"
 
 
 def test_importing_compiles_nothing():
@@ -220,11 +208,11 @@ def test_importing_compiles_nothing():
         from scratchnet import kernels
         print(sum(len(k.serial.signatures) for k in vars(kernels).values() if isinstance(k, Kernel)))
     """
-    assert python(code).stdout == "0\n"
+    assert run_code(code) == "0\n"
 
 
 def test_the_user_own_wait_policy_wins():
     code = "import scratchnet, os; print(os.environ.get('OMP_WAIT_POLICY'))"
-    assert python(code, OMP_WAIT_POLICY=None).stdout == "PASSIVE\n"
-    assert python(code, OMP_WAIT_POLICY="ACTIVE").stdout == "ACTIVE\n"
-    assert python(code, OMP_WAIT_POLICY=None, SCRATCHNET_THREADS="off").stdout == "None\n"
+    assert run_code(code, OMP_WAIT_POLICY=None) == "PASSIVE\n"
+    assert run_code(code, OMP_WAIT_POLICY="ACTIVE") == "ACTIVE\n"
+    assert run_code(code, OMP_WAIT_POLICY=None, SCRATCHNET_THREADS="off") == "None\n"

@@ -6,11 +6,7 @@ import ctypes
 import hashlib
 import os
 import platform
-import subprocess
-import sys
-import textwrap
 import threading
-from pathlib import Path
 
 import llvmlite.binding as llvm
 import numba
@@ -19,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import ir
+from processes import run_code
 
-import scratchnet
 from scratchnet import threads
 from scratchnet.kernels import jit, tile, vectors
 from scratchnet.kernels.matmul import BLOCK, matmul
@@ -148,20 +144,11 @@ BITS = """
 """
 
 
-def python(code, *arguments, **environment):
-    """Run code in a fresh Python; returns what it printed."""
-    variables = os.environ | {"PYTHONPATH": str(Path(scratchnet.__file__).parents[1])} | environment
-    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
-    run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
 @pytest.mark.jit_only
 def test_any_number_of_threads_writes_the_same_bits():
-    results = python(BITS, "1", "2", "3", "4", "7", NUMBA_NUM_THREADS="7").split()
+    results = run_code(BITS, "1", "2", "3", "4", "7", NUMBA_NUM_THREADS="7").split()
     assert len(results) == 5 and len(set(results)) == 1
-    results += python(BITS, "1", NUMBA_NUM_THREADS="1").split()
+    results += run_code(BITS, "1", NUMBA_NUM_THREADS="1").split()
     assert len(set(results)) == 1
 
 
@@ -299,7 +286,7 @@ def test_other_processors_have_their_own_tiles_and_cache(tmp_path):
         runs[1] = (runs[1][0], "SSE2, 4 float32 lanes, 6 x 2 vectors, multiply and add apart")
     for hits in (0, 4):  # the second time, multiply and pack of two dtypes come from the cache
         for flags, name in runs:
-            got = python(PROCESSOR, SCRATCHNET_CACHE=str(tmp_path), **flags)
+            got = run_code(PROCESSOR, SCRATCHNET_CACHE=str(tmp_path), **flags)
             assert got.split()[0] == str(hits)
             assert name is None or got.strip().endswith(name)
     assert len(list(tmp_path.glob("kernels-*"))) == len(runs)

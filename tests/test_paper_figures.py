@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import cifar10_cnn
 import imdb_logistic
@@ -24,24 +20,15 @@ from paper.search import COLUMNS as SEARCH_COLUMNS
 from paper.search import KEY as SEARCH_KEY
 from paper.search import grid, search
 from paper.table import Table
+from processes import run_experiment
 
 from scratchnet.data import load
 from scratchnet.models import logistic
 from scratchnet.optimizers import SGD, Adam
 from scratchnet.schedules import inverse_square_root
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 SCRIPTS = {"mnist_logistic": "1a", "imdb_logistic": "1b", "mnist_mlp": "2a", "cifar10_cnn": "3"}
 MODULES = {module.__name__: module for module in (mnist_logistic, imdb_logistic, mnist_mlp, cifar10_cnn)}
-
-
-def run(script, *arguments, status=0):
-    """What a script printed."""
-    command = [sys.executable, EXPERIMENTS / f"{script}.py", *map(str, arguments)]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
 
 
 # --- the scripts ---------------------------------------------------------------------------------------------------
@@ -50,7 +37,7 @@ def run(script, *arguments, status=0):
 @pytest.mark.jit_only
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_figure_runs_small(script, tmp_path):
-    shown = run(script, "--smoke", "--out", tmp_path)
+    shown = run_experiment(script, "--smoke", "--out", tmp_path).stdout
     assert "FAIL" not in shown
     assert (tmp_path / "checks.md").read_text() in shown
     assert (tmp_path / f"{script}.png").stat().st_size > 20_000
@@ -66,24 +53,17 @@ def figure_table(script, folder):
 
 @pytest.mark.jit_only
 def test_a_figure_that_was_killed_goes_on(tmp_path):
-    run("mnist_logistic", "--smoke", "--out", tmp_path)
+    run_experiment("mnist_logistic", "--smoke", "--out", tmp_path)
     path = tmp_path / "mnist_logistic.csv"
     whole = sorted(row["cost"] for row in figure_table("mnist_logistic", tmp_path))
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:4]) + "\n" + lines[4][:9])  # cut in the middle of a row
     searched = (tmp_path / "search.csv").read_text()
-    run("mnist_logistic", "--smoke", "--out", tmp_path)
+    run_experiment("mnist_logistic", "--smoke", "--out", tmp_path)
     assert sorted(row["cost"] for row in figure_table("mnist_logistic", tmp_path)) == whole
     assert (tmp_path / "search.csv").read_text() == searched
-    assert "holds the rows of a smoke run" in refused("mnist_logistic", "--short", "--out", tmp_path)
-
-
-def refused(script, *arguments):
-    command = [sys.executable, EXPERIMENTS / f"{script}.py", *map(str, arguments)]
-    env = os.environ | {"PYTHONPATH": str(EXPERIMENTS.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 2
-    return done.stderr
+    refused = run_experiment("mnist_logistic", "--short", "--out", tmp_path, status=2)
+    assert "holds the rows of a smoke run" in refused.stderr
 
 
 # --- the checks ----------------------------------------------------------------------------------------------------

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from processes import ROOT, run
 
 pytestmark = pytest.mark.jit_only  # plain Python has no threads
 
-ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("1", "2", "3", "4", "7")
 
 
 def hashes(winograd: str) -> dict[str, dict[str, tuple[str, list[str]]]]:
     """Net -> threads -> (hash of the weights after training, names of the kernels that ran in parallel)."""
-    paths = [str(ROOT), str(ROOT / "experiments"), os.environ.get("PYTHONPATH", "")]
-    env = {"NUMBA_NUM_THREADS": THREADS[-1], "SCRATCHNET_WINOGRAD": winograd, "PYTHONPATH": os.pathsep.join(paths)}
     script = ROOT / "tests" / "same_bits.py"
-    done = subprocess.run([sys.executable, script, *THREADS], env=os.environ | env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(run(script, *THREADS, NUMBA_NUM_THREADS=THREADS[-1], SCRATCHNET_WINOGRAD=winograd).stdout)
 
 
 @pytest.mark.parametrize("winograd", ["on", "off"])

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
 from fractions import Fraction
-from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import run_code
 
-import scratchnet
 from scratchnet import kernels, reference
 from scratchnet.kernels import jit, winograd
 from scratchnet.kernels import winograd_transform as transforms
@@ -219,10 +214,8 @@ def test_the_switch_gives_the_direct_form_back(switch):
 
 @pytest.mark.parametrize(("setting", "expected"), [("off", "False"), ("OFF", "False"), ("", "True"), ("on", "True")])
 def test_the_variable_sets_the_default(setting, expected):
-    variables = os.environ | {"PYTHONPATH": str(Path(scratchnet.__file__).parents[1]), "SCRATCHNET_WINOGRAD": setting}
-    command = [sys.executable, "-c", "from scratchnet.kernels import winograd; print(winograd._on)"]
-    run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
-    assert run.stdout.strip() == expected, run.stderr
+    code = "from scratchnet.kernels import winograd; print(winograd._on)"
+    assert run_code(code, SCRATCHNET_WINOGRAD=setting).strip() == expected
 
 
 @pytest.mark.parametrize(
@@ -282,8 +275,5 @@ BITS = """
 
 @pytest.mark.jit_only
 def test_any_number_of_threads_writes_the_same_bits():
-    variables = os.environ | {"PYTHONPATH": str(Path(scratchnet.__file__).parents[1]), "NUMBA_NUM_THREADS": "7"}
-    command = [sys.executable, "-c", textwrap.dedent(BITS), "1", "2", "3", "4", "7"]
-    run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    assert len(run.stdout.split()) == 5 and len(set(run.stdout.split())) == 1
+    results = run_code(BITS, 1, 2, 3, 4, 7, NUMBA_NUM_THREADS="7").split()
+    assert len(results) == 5 and len(set(results)) == 1
