@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import functools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from paper.table import Table
+from processes import run_experiment
 from properties import cost, loops, noise, regret, rescaling, sparse, steps, training
 from properties.claims import COLUMNS, KEY, Claim, Run, Task, measure, numbers_of
 
@@ -64,10 +62,7 @@ def failed(checks):
 
 @pytest.mark.jit_only
 def test_the_smoke_run_gives_every_claim_its_numbers(tmp_path):
-    command = [sys.executable, EXPERIMENTS / "adam_properties.py", "--smoke", "--out", tmp_path]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_experiment("adam_properties", "--smoke", "--out", tmp_path)
     with open(tmp_path / "properties.csv", newline="") as file:
         claims = {row["claim"] for row in csv.DictReader(file)}
     assert len(claims) == 14
