@@ -220,7 +220,7 @@ def curves_of(adam: np.ndarray, sfo: np.ndarray, fresh: np.ndarray, frozen: np.n
             "cost": cost,
             "seconds": seconds * ones,
             "gradient_seconds": 0.8 * ones,
-            "cpu_seconds": ones,
+            "cpu_seconds": seconds * ones,
             "state_bytes": state * ones,
         }
 
