@@ -4,9 +4,9 @@ Both train 784-H-H-10 with ReLU on MNIST: which lowers the cost faster, by passe
 is it true that SFO fails where the cost is random, and that its memory grows with the number of minibatches?
 
     python experiments/mnist_mlp_sfo.py --smoke                 seconds: digits, 64-20-20-10
-    python experiments/mnist_mlp_sfo.py --short                 2 minutes: 2,000 images, H = 100
-    python experiments/mnist_mlp_sfo.py                         15 minutes on 2 quiet cores
-    python experiments/mnist_mlp_sfo.py --images 60000 --out experiments/results/mnist_mlp_sfo_60000      30 minutes
+    python experiments/mnist_mlp_sfo.py --short                 1 minute: 2,000 images, H = 100
+    python experiments/mnist_mlp_sfo.py                         20 minutes on 2 cores that others use too
+    python experiments/mnist_mlp_sfo.py --images 60000 --out experiments/results/mnist_mlp_sfo_60000      1 hour
 
 A curve that was cut off begins again from its first pass, and adds the rows that are missing: the state of SFO is as
 large as 79 nets, and the numbers come out the same.
@@ -272,9 +272,7 @@ def check(curves: Curves, ratio: float, passes: int = 25) -> list[Check]:
         within(f"SFO's cost at pass {passes}", costs("SFO", passes), high=1e-2, hard=False),
         within("seconds of a pass without its gradients, SFO / Adam", slower, low=3, hard=False),
         within('seconds of a pass, SFO / Adam ("5-10x slower")', per_pass, 5, 10, hard=False),
-        within(
-            "seconds of all cores in a pass, SFO / Adam", of_cores, 3, 20, hard=False
-        ),  # on a machine that is shared
+        within("seconds of all cores in a pass, SFO / Adam", of_cores, low=3, hard=False),
         holds("SFO's state is larger than Adam's", state("SFO") > state("Adam"), memory, hard=False),
         within(f"SFO with fresh masks, cost at pass {passes} / at pass 1", fresh, low=0.5, hard=False),
         within(f"SFO with frozen masks, cost at pass {passes} / at pass 1", frozen, high=0.5, hard=False),
