@@ -281,6 +281,7 @@ def test_neighbours_are_joined_and_the_layers_stay():
     one = net()
     assert [type(step) for step in one._steps] == [ConvReLUPool, ConvReLUPool, Flatten, Dense]
     assert [type(layer) for layer in one.layers[:3]] == [Conv2d, ReLU, MaxPool2d]
+    assert repr(one._steps[0]) == ", ".join(repr(layer) for layer in one.layers[:3])
     assert one._first_trained == 0 and list(one.parameters()) == list(net(join=False).parameters())
     np.testing.assert_array_equal(one.params, net(join=False).params)
 

@@ -209,6 +209,15 @@ def test_refusals_say_what_was_expected(call, kind, message):
         call()
 
 
+def test_a_batch_in_any_layout_gives_the_same_outputs():
+    x = np.random.default_rng(0).standard_normal((6, 8), dtype=np.float32)
+    net, plain = small_net(), np.ascontiguousarray(x[:, ::2])
+    read_only = plain.copy()
+    read_only.flags.writeable = False
+    for batch in (x[:, ::2], np.asfortranarray(plain), read_only):
+        np.testing.assert_array_equal(net.forward(batch), net.forward(plain))
+
+
 def test_a_layer_belongs_to_one_place():
     layer = Dense(4)
     with pytest.raises(ValueError, match=r"layer 1, Dense\(4\), is used already"):
