@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from properties.claims import COLUMNS, KEY, Claim, Run, Task, measure, numbers_o
 from scratchnet.optimizers import SGD, Adagrad, Adam
 from scratchnet.schedules import inverse_square_root
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 SMOKE = Run("smoke")
 
 
