@@ -5,8 +5,8 @@
 Writes scaling.csv and scaling.png. A power law, ms = c size^e, is fitted to each sweep by least squares of logarithms.
 Exit status 1 if a check fails:
 
-    no cliff     from one size to the next, time grows by what the fit says, up to a factor either way: 2, and for the
-                 optimizer's arrays 4, because past a size they leave the cache, and memory is that much slower
+    no cliff     from one size to the next, time grows at most twice as much as the arithmetic does (the optimizer's
+                 four times: past a size its arrays leave the cache, and memory is that much slower), and does not fall
     threads      on 2 threads a step takes at most 1 / (2 EFFICIENCY) of its time on one, for the MLP and the CNN
 
 Rows that scaling.csv has already are not measured again: remove it to start anew.
@@ -17,11 +17,13 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,10 +31,20 @@ import scratchnet as sn
 from scratchnet.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU
 
 CLIFF = {"batch": 2.0, "width": 2.0, "image": 2.0, "parameters": 4.0}  # by axis
+FALL = 0.8  # of the time at the size before: what is less is no noise
 EFFICIENCY = 0.85
 BATCH = 128
+ROUNDS = 8
 
 Step = Callable[[], object]
+
+
+class Made(NamedTuple):
+    """A step that can be timed, the parameters it trains, and its arithmetic: multiply-adds of the forward pass."""
+
+    step: Step
+    parameters: int
+    work: int
 
 
 @dataclass(frozen=True)
@@ -44,14 +56,15 @@ class Row:
     size: int
     threads: int
     parameters: int
+    work: int
     steps: int
     q1_ms: float
     median_ms: float
     q3_ms: float
 
 
-def train_step(net: sn.Sequential, batch: int) -> tuple[Step, int]:
-    """A training step on a drawn batch, and the number of parameters."""
+def train_step(net: sn.Sequential, batch: int) -> Made:
+    """A training step on a drawn batch."""
     rng = np.random.default_rng(0)
     x = rng.random((batch, *net.input_shape), dtype=np.float32)
     y = rng.integers(0, 10, batch)
@@ -62,16 +75,18 @@ def train_step(net: sn.Sequential, batch: int) -> tuple[Step, int]:
         net.backward(dlogits)
         adam.step(net.grads)
 
-    return step, net.params.size
+    trained = [layer for layer in net.layers if isinstance(layer, (Dense, Conv2d))]
+    work = batch * sum(layer.weight.size * math.prod(layer.output_shape[:-1]) for layer in trained)
+    return Made(step, net.params.size, work)
 
 
-def mlp(batch: int = BATCH, width: int = 512) -> tuple[Step, int]:
+def mlp(batch: int = BATCH, width: int = 512) -> Made:
     """784 - width - width - 10."""
     layers = [Dense(width), ReLU(), Dense(width), ReLU(), Dense(10)]
     return train_step(sn.Sequential(layers, (784,)), batch)
 
 
-def cnn(batch: int = 64, width: int = 32, image: int = 28) -> tuple[Step, int]:
+def cnn(batch: int = 64, width: int = 32, image: int = 28) -> Made:
     """Two 3x3 convolutions of width and 2 width channels, each with ReLU and 2x2 pooling, and a dense layer."""
     layers = []
     for channels in (width, 2 * width):
@@ -79,15 +94,15 @@ def cnn(batch: int = 64, width: int = 32, image: int = 28) -> tuple[Step, int]:
     return train_step(sn.Sequential([*layers, Flatten(), Dense(10)], (image, image, 3)), batch)
 
 
-def adam(parameters: int) -> tuple[Step, int]:
+def adam(parameters: int) -> Made:
     """The update alone."""
     rng = np.random.default_rng(0)
     params, grads = rng.standard_normal((2, parameters), dtype=np.float32)
     optimizer = sn.Adam(params)
-    return lambda: optimizer.step(grads), parameters
+    return Made(lambda: optimizer.step(grads), parameters, parameters)
 
 
-MODELS: dict[str, Callable[..., tuple[Step, int]]] = {"mlp": mlp, "cnn": cnn, "adam": adam}
+MODELS: dict[str, Callable[..., Made]] = {"mlp": mlp, "cnn": cnn, "adam": adam}
 SWEEPS: dict[tuple[str, str], list[int]] = {
     ("mlp", "batch"): [32, 64, 128, 256, 512, 1024],
     ("mlp", "width"): [128, 256, 512, 1024, 2048],
@@ -100,41 +115,44 @@ THREADED = ("mlp", "cnn")
 
 
 def time_steps(step: Step, seconds: float) -> list[float]:
-    """Milliseconds of each step for so many seconds, five at least, after two that are not counted."""
+    """Milliseconds of each step for so many seconds, three at least, after two that are not counted."""
     elapsed: list[float] = []
     end = time.perf_counter() + seconds
-    while len(elapsed) < 7 or time.perf_counter() < end:
+    while len(elapsed) < 5 or time.perf_counter() < end:
         start = time.perf_counter()
         step()
         elapsed.append((time.perf_counter() - start) * 1e3)
     return elapsed[2:]
 
 
-def make_row(model: str, axis: str, size: int, threads: int, parameters: int, times: list[float]) -> Row:
+def make_row(model: str, axis: str, size: int, threads: int, made: Made, times: list[float]) -> Row:
     """Sum up what was measured."""
     q1, q2, q3 = (round(float(q), 6) for q in np.percentile(times, [25, 50, 75]))
-    return Row(model, axis, size, threads, parameters, len(times), q1, q2, q3)
+    return Row(model, axis, size, threads, made.parameters, made.work, len(times), q1, q2, q3)
+
+
+def time_in_turns(steps: dict[int, Step], threads: dict[int, int], seconds: float) -> dict[int, list[float]]:
+    """Milliseconds of each of several steps, by its size: a machine that slows down must not hit one of them alone."""
+    times: dict[int, list[float]] = {size: [] for size in steps}
+    for _ in range(ROUNDS):
+        for size, step in steps.items():
+            sn.threads.set_threads(threads[size])
+            times[size] += time_steps(step, seconds / ROUNDS)
+    return times
 
 
 def sweep(model: str, axis: str, sizes: list[int], seconds: float, threads: int) -> list[Row]:
     """Measure a model at several sizes, all others as they are by default."""
-    rows = []
-    for size in sizes:
-        step, parameters = MODELS[model](**{axis: size})
-        rows.append(make_row(model, axis, size, threads, parameters, time_steps(step, seconds)))
-    return rows
+    made = {size: MODELS[model](**{axis: size}) for size in sizes}
+    times = time_in_turns({size: made[size].step for size in sizes}, dict.fromkeys(sizes, threads), seconds)
+    return [make_row(model, axis, size, threads, made[size], times[size]) for size in sizes]
 
 
 def sweep_threads(model: str, counts: list[int], seconds: float) -> list[Row]:
-    """Measure a model on several numbers of threads, in turn: a machine that slows down must not favour one of them."""
-    step, parameters = MODELS[model]()
-    times: dict[int, list[float]] = {count: [] for count in counts}
-    rounds = 8
-    for _ in range(rounds):
-        for count in counts:
-            sn.threads.set_threads(count)
-            times[count] += time_steps(step, seconds / rounds)
-    return [make_row(model, "threads", count, count, parameters, times[count]) for count in counts]
+    """Measure a model on several numbers of threads."""
+    made = MODELS[model]()
+    times = time_in_turns(dict.fromkeys(counts, made.step), dict(zip(counts, counts)), seconds)
+    return [make_row(model, "threads", count, count, made, times[count]) for count in counts]
 
 
 def fit(rows: list[Row]) -> tuple[float, float]:
@@ -144,12 +162,11 @@ def fit(rows: list[Row]) -> tuple[float, float]:
     return float(np.exp(constant)), float(exponent)
 
 
-def worst_neighbour(rows: list[Row]) -> float:
-    """By what factor the time from one size to the next leaves the fit, at most; 1 on a perfect power law."""
-    rows = sorted(rows, key=lambda row: row.size)
-    _, exponent = fit(rows)
-    off = [b.median_ms / a.median_ms / (b.size / a.size) ** exponent for a, b in itertools.pairwise(rows)]
-    return float(np.exp(np.abs(np.log(off)).max()))
+def steepest(rows: list[Row]) -> tuple[float, float]:
+    """From one size to the next: the most that time grows by beside the arithmetic, and the least by itself."""
+    pairs = list(itertools.pairwise(sorted(rows, key=lambda row: row.size)))
+    growth = [b.median_ms / a.median_ms for a, b in pairs]
+    return max(g * a.work / b.work for g, (a, b) in zip(growth, pairs)), min(growth)
 
 
 def efficiency(rows: list[Row], count: int) -> float:
@@ -168,9 +185,12 @@ def check(rows: list[Row]) -> list[tuple[str, bool]]:
                 text = f"{model}: parallel efficiency on 2 threads {share:.2f}, at least {EFFICIENCY}"
                 found.append((text, share >= EFFICIENCY))
         elif len(group) > 1:
-            worst = worst_neighbour(group)
-            text = f"{model}: ms ~ {axis}^{fit(group)[1]:.2f}, neighbours off by {worst:.2f}, at most {CLIFF[axis]}"
-            found.append((text, worst <= CLIFF[axis]))
+            most, least = steepest(group)
+            text = (
+                f"{model}: ms ~ {axis}^{fit(group)[1]:.2f}; to the next size time / arithmetic grows by at most "
+                f"{most:.2f} (limit {CLIFF[axis]}), time by at least {least:.2f} (limit {FALL})"
+            )
+            found.append((text, most <= CLIFF[axis] and least >= FALL))
     return found
 
 
@@ -249,10 +269,8 @@ def measure(path: Path, seconds: float, threads_max: int, smoke: bool) -> list[R
     """Measure what is not in the CSV yet; returns all rows."""
     done = {(row.model, row.axis, row.size) for row in read(path)}
     for (model, axis), sizes in SWEEPS.items():
-        sn.threads.set_threads(threads_max)
-        for size in sizes[:2] if smoke else sizes:
-            if (model, axis, size) not in done:
-                append(path, sweep(model, axis, [size], seconds, threads_max))
+        missing = [size for size in (sizes[:2] if smoke else sizes) if (model, axis, size) not in done]
+        append(path, sweep(model, axis, missing, seconds, threads_max))
     counts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32) if n <= threads_max]
     for model in THREADED:
         if not all((model, "threads", n) in done for n in counts):

@@ -93,19 +93,29 @@ def test_scaling_runs_and_goes_on_where_it_stopped(tmp_path):
 
 
 def law(factor_at_last: float) -> list[scaling.Row]:
-    """Four points of ms = size^1.5, the last off by a factor."""
+    """Four points of ms = size^1.5, the last off by a factor; the arithmetic grows by the same law."""
     times = [size**1.5 for size in (1, 2, 4, 8)]
     times[-1] *= factor_at_last
-    return [scaling.make_row("mlp", "width", size, 2, 1, [ms]) for size, ms in zip((1, 2, 4, 8), times)]
+    return [
+        scaling.make_row("mlp", "width", size, 2, scaling.Made(int, 1, size**1.5), [ms])
+        for size, ms in zip((1, 2, 4, 8), times)
+    ]
 
 
 def test_scaling_sees_a_cliff_and_threads_that_do_not_pay():
     assert scaling.fit(law(1))[1] == pytest.approx(1.5, abs=1e-6)
-    assert scaling.worst_neighbour(law(1)) == pytest.approx(1, abs=1e-6)
-    for factor, held in ((1, True), (1.5, True), (5, False), (0.2, False)):
+    assert scaling.steepest(law(1)) == pytest.approx((1, 2**1.5), abs=1e-5)
+    for factor, held in ((1, True), (1.5, True), (0.5, True), (2.1, False), (0.2, False)):
         ((_, verdict),) = scaling.check(law(factor))
         assert verdict == held
     for ms, held in ((1.0, True), (1.3, False)):
-        rows = [scaling.make_row("cnn", "threads", n, n, 1, [t]) for n, t in ((1, 2.0), (2, ms))]
+        made = scaling.Made(int, 1, 1)
+        rows = [scaling.make_row("cnn", "threads", n, n, made, [t]) for n, t in ((1, 2.0), (2, ms))]
         ((_, verdict),) = scaling.check(rows)
         assert verdict == held
+
+
+def test_scaling_counts_the_arithmetic():
+    assert scaling.mlp(batch=2, width=16).work == 2 * (784 * 16 + 16 * 16 + 16 * 10)
+    cnn = 8 * 8 * 27 * 4 + 4 * 4 * 9 * 4 * 8 + 4 * 8 * 10
+    assert scaling.cnn(batch=3, width=4, image=8).work == 3 * cnn
