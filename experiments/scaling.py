@@ -1,6 +1,6 @@
 """How the time of a training step grows: with batch, width, image size, parameters and threads.
 
-    python experiments/scaling.py --out experiments/results/scaling        about 4 minutes; --short about 1
+    python experiments/scaling.py --out experiments/results/scaling        about 2 minutes; --short less
 
 Writes scaling.csv and scaling.png. A power law, ms = c size^e, is fitted to each sweep by least squares of logarithms.
 Exit status 1 if a check fails:

@@ -56,9 +56,9 @@ def plot_roofline(
         points: at least one.
         peak: operations per second. memory, cache: bytes per second of a copy in memory, and of one in the cache.
     """
-    figure = Figure(figsize=(15, 8.5), dpi=110)
+    figure = Figure(figsize=(16, 8.5), dpi=110)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.05, 0.07, 0.56, 0.88))
+    axes = figure.add_axes((0.045, 0.07, 0.515, 0.88))
     intensities = [point.intensity for point in points]
     low, high = min(intensities) / 2, 2 * max(*intensities, peak / memory)
     for bandwidth, style, place in ((memory, "-", "memory"), (cache, "--", "the caches")):
@@ -67,8 +67,9 @@ def plot_roofline(
         axes.plot([low, peak / bandwidth], roof, style, color="0.4", label=label)
     label = f"multiply-adds on registers, {peak / 1e9:,.0f} GFLOP/s"
     axes.plot([peak / cache, high], [peak / 1e9] * 2, color="black", label=label)
-    lowest = min(point.rate for point in points) / 1e9
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(lowest / 3, 2 * peak / 1e9), title=title)
+    rates = [point.rate / 1e9 for point in points]
+    axes.set(xscale="log", yscale="log", title=title)
+    axes.set(xlim=(low, high), ylim=(min(rates) / 3, 1.5 * max(*rates, peak / 1e9)))
     axes.set_xlabel("arithmetic intensity: floating-point operations per byte that must be moved")
     axes.set_ylabel("GFLOP/s")
     axes.grid(alpha=0.3)
@@ -78,7 +79,7 @@ def plot_roofline(
     half = -(-len(lines) // 2) if len(lines) > 40 else len(lines)
     for column, part in enumerate((lines[:half], lines[half:])):
         text = "\n".join(part)
-        figure.text(0.622 + 0.183 * column, 0.95, text, fontsize=7, family="monospace", va="top", linespacing=1.5)
+        figure.text(0.57 + 0.22 * column, 0.95, text, fontsize=7, family="monospace", va="top", linespacing=1.5)
     figure.savefig(path)
 
 

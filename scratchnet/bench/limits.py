@@ -23,7 +23,7 @@ from scratchnet.bench.timing import Variant, measure
 from scratchnet.kernels.jit import OPTIONS
 from scratchnet.kernels.vectors import I64, Vectors, loop, vector_unit
 
-STEPS = 50_000  # of the loop of multiply-adds
+STEPS = 2_000_000  # of the loop of multiply-adds: some ms, in which two threads that woke on one core are moved apart
 SMALLEST, LARGEST = 1 << 15, 1 << 28  # bytes of a copy, read and written together
 ENOUGH = 1 << 24  # bytes to move in one call, so that the call itself takes no time
 
