@@ -60,7 +60,10 @@ class Figure:
         if args.curves:
             print(f"trained: {', '.join(args.curves)}; without --curves all are drawn and checked", file=sys.stderr)
             return 0
-        costs, accuracies = series(table, "cost", task.epochs), series(table, "test_accuracy", task.epochs)
+        costs, accuracies = (
+            {name: found[name] for name in names}  # in this order in legends and checks
+            for found in (series(table, column, task.epochs) for column in ("cost", "test_accuracy"))
+        )
         searched = self.searched(args)
         write_record(args, self.script, [*table, *searched], epochs=task.epochs, settings=chosen)
         try:
