@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from scratchnet import Sequential, kernels
+from scratchnet import Sequential, kernels, threads
 from scratchnet.data.batches import batches
 from scratchnet.kernels.jit import Kernel, kernel
 from scratchnet.losses import softmax_cross_entropy
@@ -44,16 +44,16 @@ NETS = {
 class Step:
     """A net with all that a step needs; `calls` yields the parts of one step as (name, function)."""
 
-    def __init__(self, name, batch=BATCH):
+    def __init__(self, name):
         layers, shape, rows = NETS[name]
         rng = np.random.default_rng(0)
         self.net = Sequential(layers(), shape)
         self.optimizer = Adam(self.net.params)
         classes = self.net.output_shape[0]
         x, y = rows(rng), rng.integers(0, classes, ROWS)
-        self.data = (batches(x, y, batch, epoch=epoch, reuse=True) for epoch in range(99))
+        self.data = (batches(x, y, BATCH, epoch=epoch, reuse=True) for epoch in range(99))
         self.batches = next(self.data)
-        self.gradient = np.empty((batch, classes), np.float32)
+        self.gradient = np.empty((BATCH, classes), np.float32)
 
     def next_batch(self):
         self.x, self.y = next(self.batches)
@@ -123,9 +123,17 @@ def allocates(body):
     return any("NRT_MemInfo_alloc" in text for text in fresh.inspect_asm().values())
 
 
-def test_no_kernel_makes_an_array():
+@pytest.fixture
+def one_thread():
+    count = threads.get_threads()
+    threads.set_threads(1)
+    yield
+    threads.set_threads(count)
+
+
+def test_no_kernel_makes_an_array(one_thread):
     for name in NETS:
-        Step(name, batch=64).peaks(1)  # small enough for the serial kernels, which are looked at
+        Step(name).peaks(1)  # on one thread all kernels are serial, and those are looked at
     compiled = []
     for module in pkgutil.iter_modules(kernels.__path__):
         for name, value in vars(importlib.import_module(f"scratchnet.kernels.{module.name}")).items():

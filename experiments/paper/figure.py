@@ -52,9 +52,9 @@ class Figure:
         )
         args = parse(parser, arguments)
         trial, task = self.make_tasks(args)
-        chosen = self.choose(trial, args)
-        table = Table(args.out / f"{self.script}.csv", training.COLUMNS, training.KEY)
         wanted = [curve for curve in self.curves if curve.name in (args.curves or names)]
+        chosen = self.choose(wanted, trial, args)
+        table = Table(args.out / f"{self.script}.csv", training.COLUMNS, training.KEY)
         train_curves(task, wanted, chosen, args.seed, table, args.threads)
         threads.set_threads(args.threads)
         if args.curves:
@@ -66,17 +66,14 @@ class Figure:
         )
         searched = self.searched(args)
         write_record(args, self.script, [*table, *searched], epochs=task.epochs, settings=chosen)
-        try:
-            self.draw(args.out / f"{self.script}.png", costs)
-        except ImportError:
-            print("the picture is left out: matplotlib is not installed (pip install 'scratchnet[plot]')")
+        self.draw(args.out / f"{self.script}.png", costs)
         check = {"full": self.check, "short": self.check_short, "smoke": check_smoke}[args.mode]
         return conclude(check(costs, accuracies), args.out)
 
-    def choose(self, trial: Task, args: argparse.Namespace) -> dict[str, searching.Settings]:
-        """Find the settings of every curve, in processes of one thread each."""
+    def choose(self, curves: Sequence[Curve], trial: Task, args: argparse.Namespace) -> dict[str, searching.Settings]:
+        """Find the settings of these curves, in processes of one thread each; --smoke tries two."""
         smoke = args.mode == "smoke"
-        curves = [replace(curve, grid=curve.grid[:2]) if smoke else curve for curve in self.curves]
+        curves = [replace(curve, grid=curve.grid[:2]) if smoke else curve for curve in curves]
         chosen = search(trial, curves, self.searched(args), processes=1 if smoke else args.threads)
         threads.set_threads(args.threads)
         return chosen

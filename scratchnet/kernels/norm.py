@@ -27,7 +27,8 @@ def batch_norm_forward(
 ) -> None:
     """Normalise by this batch's mean and variance; see reference.batch_norm_forward."""
     (sums, _), (squares, _) = (_sums(name, *x.shape) for name in ("batch norm", "batch norm products"))
-    _moments(mean, variance, sums, squares, x)
+    centers = workspace("batch norm centers", sums.size, x.dtype)[: sums.size].reshape(sums.shape)
+    _moments(mean, variance, sums, squares, centers, x)
     batch_norm_apply(y, x, mean, variance, weight, bias, eps)
 
 
@@ -75,7 +76,9 @@ def _sums(name: str, rows: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @exact
-def _moments(mean: np.ndarray, variance: np.ndarray, sums: np.ndarray, squares: np.ndarray, x: np.ndarray) -> None:
+def _moments(
+    mean: np.ndarray, variance: np.ndarray, sums: np.ndarray, squares: np.ndarray, centers: np.ndarray, x: np.ndarray
+) -> None:
     """Mean and variance over the rows of x.
 
         sum_m (x[m] - mean)^2 = sum over chunks of (sum_m (x[m] - mean_k)^2 + n_k (mean_k - mean)^2)
@@ -85,7 +88,8 @@ def _moments(mean: np.ndarray, variance: np.ndarray, sums: np.ndarray, squares: 
     """
     rows, chunks = len(x), len(sums)
     for chunk in prange(chunks):
-        total, square, first, end = sums[chunk], squares[chunk], chunk * rows // chunks, (chunk + 1) * rows // chunks
+        total, square, center = sums[chunk], squares[chunk], centers[chunk]
+        first, end = chunk * rows // chunks, (chunk + 1) * rows // chunks
         total[:] = 0
         square[:] = 0
         fours = end - (end - first) % 4
@@ -96,7 +100,8 @@ def _moments(mean: np.ndarray, variance: np.ndarray, sums: np.ndarray, squares: 
         for m in range(fours, end):
             for c in range(total.size):
                 total[c] += x[m, c]
-        center = (total / (end - first)).astype(x.dtype)
+        for c in range(total.size):
+            center[c] = total[c] / (end - first)
         for m in range(first, fours, 4):
             x0, x1, x2, x3 = x[m], x[m + 1], x[m + 2], x[m + 3]
             for c in range(total.size):

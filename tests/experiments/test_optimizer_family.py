@@ -10,15 +10,7 @@ import optimizer_family as family
 import pytest
 from optimizer_family import ADAPTIVE, FAMILY, UNTUNED
 
-from scratchnet import threads
 from scratchnet.optimizers import Adam, AdamW
-
-
-@pytest.fixture(autouse=True)
-def _same_threads_after():
-    count = threads.get_threads()
-    yield
-    threads.set_threads(count)
 
 
 def members():

@@ -9,16 +9,7 @@ import vae_bias_correction as figure
 from paper.table import Table
 from vae_bias_correction import ALPHAS, BETAS1, BETAS2, Cell, Setting
 
-from scratchnet import threads
-
 SMALL = Setting("digits", 32, 8)
-
-
-@pytest.fixture(autouse=True)
-def _same_threads_after():
-    count = threads.get_threads()
-    yield
-    threads.set_threads(count)
 
 
 def paper(epochs: int, seeds=(0,)) -> figure.Curves:
