@@ -1,6 +1,7 @@
 """Figure 4 of the Adam paper: what is the correction of bias for? A variational autoencoder on MNIST, with and without.
 
-    python experiments/vae_bias_correction.py --seed 0 1 2                                   10 epochs: about an hour
+    python experiments/vae_bias_correction.py                                                10 epochs: half an hour
+    python experiments/vae_bias_correction.py --seed 0 1 2                                   and 3 seeds: an hour
     python experiments/vae_bias_correction.py --seed 0 1 2 --epochs 100 --cells decisive     100 epochs: about 4 hours
 
 --short takes 3 minutes, --smoke seconds. --cells all (10 epochs in 50 seconds of one core each) trains the whole figure
