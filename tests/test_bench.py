@@ -19,6 +19,7 @@ from scratchnet.bench.operations import Row, operations, time_case
 from scratchnet.bench.report import operations_line, operations_notes
 from scratchnet.bench.steps import NETS, Training
 from scratchnet.bench.timing import Timing, Variant, measure
+from scratchnet.cache import cache_root
 from scratchnet.plots import Point, _offsets, plot_roofline
 
 CASES = all_cases()
@@ -263,6 +264,7 @@ def test_bench_prints_a_row_for_a_case_and_writes_both_files(tmp_path, capsys):
         assert word in out
     written = json.loads(files[0].read_text())
     assert finite(written) and written["machine"]["threads"] >= 1
+    assert str(cache_root()) not in files[0].read_text()  # a result to be shown around names no folder of the user
     assert [row["operation"] for row in written["operations"]] == [case.operation for case in wanted]
     for row in written["operations"]:
         assert row["all"]["repetitions"] >= 3 and row["all"]["median"] > 0 and row["flops"] > 0 and row["bytes"] > 0

@@ -22,6 +22,8 @@ from scratchnet.bench.steps import NETS, StepTimes, time_steps
 from scratchnet.doctor import examine
 from scratchnet.kernels.jit import cache_is_cold
 
+# Folders of one user: no part of a result that is shown around.
+PLACES = ("kernel cache", "data cache", "SCRATCHNET_DATA")
 KINDS = {
     "operations": lambda: [case.name for case in all_cases()],
     "ladder": lambda: [problem.name for problem in problems()],
@@ -64,7 +66,8 @@ class Bench:
         cold = cache_is_cold()
         threads.set_threads(self.threads)  # NumPy's BLAS, too
         facts = dict(examine())
-        self.machine = {**facts, "cores": os.cpu_count(), "threads": self.threads, "load_average": before}
+        public = {name: fact for name, fact in facts.items() if name not in PLACES}
+        self.machine = {**public, "cores": os.cpu_count(), "threads": self.threads, "load_average": before}
         self.limits = Limits(self.threads, self.seconds)
         with threads.LOCK:  # no other Python thread launches a kernel meanwhile
             yield from report.header(facts, self.limits, before)
