@@ -31,16 +31,13 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 from paper.checks import Check, within
 from paper.curves import Curve, Task
-from paper.digitised import paper_curves
-from paper.figure import Figure, Numbers, lines
+from paper.figure import Figure, Numbers, one_panel
 from paper.nesterov import SutskeverNesterov
-from paper.picture import Panel, draw
 from paper.search import grid
 
 from scratchnet.data import Split, load
@@ -121,13 +118,13 @@ def check_short(costs: Numbers, accuracies: Numbers) -> list[Check]:
     ]
 
 
-def picture(path: Path, costs: Numbers) -> None:
-    """The paper's axes: epochs 0 to 175, costs .2 to .5."""
-    axes = {"xlabel": "epoch", "ylabel": "training cost (nats), dropout on", "xlim": (0, 175), "ylim": (0.2, 0.5)}
-    title = "IMDB bag of words, logistic regression with dropout: figure 1, right, of the Adam paper"
-    draw(path, title, [Panel(lines(costs), paper_curves("1b"), axes)], width=8)
-
-
+picture = one_panel(
+    "1b",
+    "IMDB bag of words, logistic regression with dropout: figure 1, right, of the Adam paper",
+    ylabel="training cost (nats), dropout on",
+    xlim=(0, 175),
+    ylim=(0.2, 0.5),
+)
 FIGURE = Figure("imdb_logistic", __doc__, CURVES, make_tasks, check, check_short, picture)
 
 if __name__ == "__main__":

@@ -23,14 +23,11 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from paper.checks import Check, within
 from paper.curves import Curve, Task
-from paper.digitised import paper_curves
-from paper.figure import Figure, Numbers, lines
+from paper.figure import Figure, Numbers, one_panel
 from paper.nesterov import SutskeverNesterov
-from paper.picture import Panel, draw
 from paper.search import grid
 
 from scratchnet.data import load
@@ -89,13 +86,13 @@ def check_short(costs: Numbers, accuracies: Numbers) -> list[Check]:
     ]
 
 
-def picture(path: Path, costs: Numbers) -> None:
-    """The paper's axes: epochs 0 to 45, costs .2 to .7."""
-    axes = {"xlabel": "epoch", "ylabel": "training cost (nats)", "xlim": (0, 45), "ylim": (0.2, 0.7)}
-    title = "MNIST logistic regression, rates alpha / sqrt(t): figure 1, left, of the Adam paper"
-    draw(path, title, [Panel(lines(costs), paper_curves("1a"), axes)], width=8)
-
-
+picture = one_panel(
+    "1a",
+    "MNIST logistic regression, rates alpha / sqrt(t): figure 1, left, of the Adam paper",
+    ylabel="training cost (nats)",
+    xlim=(0, 45),
+    ylim=(0.2, 0.7),
+)
 FIGURE = Figure("mnist_logistic", __doc__, CURVES, make_tasks, check, check_short, picture)
 
 if __name__ == "__main__":

@@ -22,13 +22,10 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from paper.checks import Check, holds, within
 from paper.curves import Curve, Task
-from paper.digitised import paper_curves
-from paper.figure import Figure, Numbers, lines
-from paper.picture import Panel, draw
+from paper.figure import Figure, Numbers, one_panel
 from paper.search import grid
 
 from scratchnet.data import hold_out, load
@@ -108,16 +105,14 @@ def check_short(costs: Numbers, accuracies: Numbers) -> list[Check]:
     ]
 
 
-def picture(path: Path, costs: Numbers) -> None:
-    """The paper's axes: epochs 0 to 200, costs 3e-3 to .1 on a log axis."""
-    axes = {
-        "xlabel": "epoch", "ylabel": "training cost (nats), dropout on",
-        "xlim": (0, 200), "ylim": (3e-3, 1e-1), "yscale": "log",
-    }  # fmt: skip
-    title = "MNIST multilayer network with dropout: figure 2a of the Adam paper"
-    draw(path, title, [Panel(lines(costs), paper_curves("2a"), axes)], width=8)
-
-
+picture = one_panel(
+    "2a",
+    "MNIST multilayer network with dropout: figure 2a of the Adam paper",
+    ylabel="training cost (nats), dropout on",
+    xlim=(0, 200),
+    ylim=(3e-3, 1e-1),
+    yscale="log",
+)
 FIGURE = Figure("mnist_mlp", __doc__, CURVES, make_tasks, check, check_short, picture)
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from paper.checks import Check, conclude, holds, within
 from paper.curves import Curve, Settings, Task, series, train_curves
 from paper.figure import Numbers, check_smoke
 from paper.options import make_parser, parse, write_record
-from paper.search import grid, search
+from paper.search import grid, rows_of, search
 from paper.table import Table
 
 from scratchnet import Sequential, threads, train
@@ -202,9 +202,8 @@ def best_walk(curve: Curve, rates: Sequence[float] = RATES, steps: int = STEPS) 
 def collect_trials(searched: Table, task: Task) -> Trials:
     """Sort the rows of the search that belong to this task."""
     trials: Trials = {}
-    for row in searched:
-        if (row["epochs"], row["rows"]) == (task.epochs, len(task.train)):
-            trials.setdefault(row["curve"], {})[json.loads(row["settings"])["lr"]] = row["cost"]
+    for row in rows_of(searched, task):
+        trials.setdefault(row["curve"], {})[json.loads(row["settings"])["lr"]] = row["cost"]
     return trials
 
 

@@ -14,10 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from machine import cpu_model
 from versus.material import write_material
 from versus.nets import MODULES, NETS, OURS, Net
 from versus.race import Entry, Settings, run_race
-from versus.report import STATEMENT, cpu_model, insert, show, write
+from versus.report import STATEMENT, insert, show, write
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -57,6 +57,6 @@ def conclude(checks: Sequence[Check], folder: Path) -> int:
     print(text)
     (folder / "checks.md").write_text(text + "\n")
     failed = [check for check in checks if check.hard and not check.held]
-    print(f"{len(checks) - sum(not check.held for check in checks)} of {len(checks)} checks hold", end="")
+    print(f"{sum(check.held for check in checks)} of {len(checks)} checks hold", end="")
     print(f"; {len(failed)} HARD failed" if failed else "")
     return int(bool(failed))

@@ -100,12 +100,22 @@ def train_curves(
     wanted = [(curve, seed) for seed in seeds for curve in curves]
     todo = [(curve, seed) for curve, seed in wanted if not _finished(table, curve.name, seed, task.epochs)]
     processes = max(1, min(cores, len(todo)))
-    with _bar(table, len(wanted) * task.epochs):
+    with _bar(table, len(wanted) * task.epochs), same_threads_after():
         Parallel(n_jobs=processes)(
             delayed(_train_curve)(task, curve, chosen[curve.name], seed, table.path, max(1, cores // processes))
             for curve, seed in todo
         )
     table.read()
+
+
+@contextlib.contextmanager
+def same_threads_after() -> Iterator[None]:
+    """Give the caller its number of threads back: where one process is asked for, joblib works in the caller's own."""
+    count = threads.get_threads()
+    try:
+        yield
+    finally:
+        threads.set_threads(count)
 
 
 @contextlib.contextmanager

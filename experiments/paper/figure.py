@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,11 @@ from paper import curves as training
 from paper import search as searching
 from paper.checks import Check, conclude, holds
 from paper.curves import Curve, Task, series, train_curves
-from paper.digitised import Line
+from paper.digitised import Line, paper_curves
 from paper.options import make_parser, parse, write_record
+from paper.picture import Panel, draw
 from paper.search import search
 from paper.table import Table
-from scratchnet import threads
 
 Numbers = dict[str, np.ndarray]  # curve -> (seeds, epochs)
 
@@ -56,7 +57,6 @@ class Figure:
         chosen = self.choose(wanted, trial, args)
         table = Table(args.out / f"{self.script}.csv", training.COLUMNS, training.KEY)
         train_curves(task, wanted, chosen, args.seed, table, args.threads)
-        threads.set_threads(args.threads)
         if args.curves:
             print(f"trained: {', '.join(args.curves)}; without --curves all are drawn and checked", file=sys.stderr)
             return 0
@@ -74,9 +74,7 @@ class Figure:
         """Find the settings of these curves, in processes of one thread each; --smoke tries two."""
         smoke = args.mode == "smoke"
         curves = [replace(curve, grid=curve.grid[:2]) if smoke else curve for curve in curves]
-        chosen = search(trial, curves, self.searched(args), processes=1 if smoke else args.threads)
-        threads.set_threads(args.threads)
-        return chosen
+        return search(trial, curves, self.searched(args), processes=1 if smoke else args.threads)
 
     def searched(self, args: argparse.Namespace) -> Table:
         """The table of the search."""
@@ -93,6 +91,15 @@ def check_smoke(costs: Numbers, accuracies: Numbers) -> list[Check]:
         )
         for name, cost in costs.items()
     ]
+
+
+def one_panel(figure: str, title: str, **axes: Any) -> Callable[[Path, Numbers], None]:
+    """Make what draws all curves over those of a figure of the paper: `figure` as paper_curves, `axes` as Panel."""
+
+    def picture(path: Path, costs: Numbers) -> None:
+        draw(path, title, [Panel(lines(costs), paper_curves(figure), {"xlabel": "epoch"} | axes)], width=8)
+
+    return picture
 
 
 def lines(costs: Numbers) -> dict[str, list[Line]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import llvmlite.binding
+from machine import cpu_model
 
 from scratchnet import threads
 
@@ -87,12 +88,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"  # scratchnet, run from its repository
-
-
-def cpu_model() -> str:
-    """What Linux calls this CPU, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

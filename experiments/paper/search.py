@@ -11,7 +11,7 @@ from itertools import product
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from paper.curves import Curve, Settings, Task
+from paper.curves import Curve, Settings, Task, same_threads_after
 from paper.table import Row, Table
 from scratchnet import threads, train
 from scratchnet.training import DivergenceError
@@ -35,17 +35,24 @@ def search(task: Task, curves: Sequence[Curve], table: Table, processes: int) ->
     Raises:
         ArithmeticError: all settings of a curve diverge.
     """
-    rows = len(task.train)
     trials = [(curve, settings) for curve in curves for settings in curve.grid]
     todo = [(curve, settings) for curve, settings in trials if _key(task, curve, settings) not in table]
-    with tqdm(total=len(trials), initial=len(trials) - len(todo), unit=" trials", dynamic_ncols=True) as bar:
+    with (
+        tqdm(total=len(trials), initial=len(trials) - len(todo), unit=" trials", dynamic_ncols=True) as bar,
+        same_threads_after(),
+    ):
         for row in Parallel(n_jobs=processes, return_as="generator_unordered")(
             delayed(_try)(task, curve, settings) for curve, settings in todo
         ):
             table.add(row)
             bar.update()
-    found = {row["curve"] + row["settings"]: row["cost"] for row in table if _same(row, task.epochs, rows)}
+    found = {row["curve"] + row["settings"]: row["cost"] for row in rows_of(table, task)}
     return {curve.name: _best(curve, found) for curve in curves}
+
+
+def rows_of(table: Table, task: Task) -> list[Row]:
+    """The rows of trials on this task; a table may hold those of shorter ones as well."""
+    return [row for row in table if (row["epochs"], row["rows"]) == (task.epochs, len(task.train))]
 
 
 def _try(task: Task, curve: Curve, settings: Settings) -> Row:
@@ -67,10 +74,6 @@ def _key(task: Task, curve: Curve, settings: Settings) -> Row:
         "epochs": task.epochs,
         "rows": len(task.train),
     }
-
-
-def _same(row: Row, epochs: int, rows: int) -> bool:
-    return (row["epochs"], row["rows"]) == (epochs, rows)
 
 
 def _best(curve: Curve, costs: dict[str, float]) -> Settings:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from machine import cpu_model
 
 from versus.nets import Net
 from versus.race import Entry, Settings
@@ -114,15 +115,6 @@ def insert(table: str, readme: Path) -> None:
     """Put the table where README.md says that it goes."""
     before, rest = readme.read_text().split(START)
     readme.write_text(f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}")
-
-
-def cpu_model() -> str:
-    """What Linux calls this CPU, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def write(folder: Path, results: list[tuple[Net, list[Entry]]], settings: Settings, sources: dict[str, str]) -> None:
