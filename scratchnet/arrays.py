@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 FLOATS = ("float32", "float64")
+NATIVE_FLOATS, NATIVE_INT64 = (np.dtype(np.float32), np.dtype(np.float64)), np.dtype(np.int64)
 INDICES = (np.dtype(np.int32), np.dtype(np.int64))
 
 
@@ -41,8 +42,10 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
         TypeError: not an array, or of another dtype.
         ValueError: of another shape.
     """
-    if type(array) is np.ndarray and array.dtype is dtype and array.flags.carray and _fits(array.shape, shape):
-        return array  # the common case, at once: a small net's step is a hundred microseconds of Python
+    if type(array) is np.ndarray and array.flags.carray and _fits(array.shape, shape):
+        kind = array.dtype
+        if kind is dtype or (dtype is None and (kind is NATIVE_FLOATS[0] or kind is NATIVE_FLOATS[1])):
+            return array  # the common case, at once: a small net's step is some ten microseconds of Python
     if not is_plain_array(array):
         raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}; convert it with np.asarray")
     if dtype is None:
@@ -152,6 +155,14 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
 
 def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray:
     """Return `labels` as (count,) int64, each in [0, classes); a bad one is named by index and value."""
+    if (
+        type(labels) is np.ndarray
+        and labels.dtype is NATIVE_INT64
+        and labels.shape == (count,)
+        and labels.flags.carray
+        and not (count and np.maximum.reduce(labels.view(np.uint64)) >= classes)  # as unsigned, a negative one is large
+    ):
+        return labels  # the common case, at once
     if not is_plain_array(labels):
         raise TypeError(f"{name}: expected a NumPy array of integers, got {type(labels).__name__}")
     if labels.dtype.kind not in "iu":
@@ -160,16 +171,14 @@ def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray
         )
     if labels.shape != (count,):
         raise ValueError(f"{name}: expected shape ({count},), got {show_shape(labels.shape)}; one label per row")
-    plain = labels
-    if not (type(labels) is np.ndarray and labels.flags.carray and labels.dtype == np.int64):
-        plain = np.require(labels, dtype=np.int64, requirements=("C", "A", "W", "E"))
-    if count and np.maximum.reduce(plain.view(np.uint64)) >= classes:  # seen as unsigned, a negative label is large
-        bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        bad = np.flatnonzero(wrong)
         raise ValueError(
             f"{name}: expected labels from 0 to {classes - 1} ({classes} classes), "
             f"got {labels[bad[0]]} at index {bad[0]} ({bad.size} bad in all)"
         )
-    return plain
+    return np.require(labels, dtype=np.int64, requirements=("C", "A", "W", "E"))
 
 
 def check_finite(name: str, array: np.ndarray) -> None:

@@ -28,8 +28,9 @@ class Sequential:
         seed: of the initial weights and the dropout masks. Same seed, same bits.
         dtype: "float32" or "float64", of parameters, inputs and outputs.
         ops: the floor to run on, a module: scratchnet.kernels (fast) or scratchnet.reference (readable).
-        join: run Conv2d, ReLU, MaxPool2d in a row as one operation, which stores nothing in between. The results are
-            the same. False runs layer by layer, so that after net.forward each layer's own backward can be called.
+        join: run Conv2d, ReLU, MaxPool2d in a row as one operation, which stores nothing in between, and so Dense,
+            ReLU, Dense, ... The results are the same. False runs layer by layer, so that after net.forward each
+            layer's own backward can be called.
 
     Attributes:
         params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so
@@ -190,12 +191,15 @@ class Sequential:
     def _join(self, join: bool) -> None:
         """Find the steps that the layers run in, and the first in which something is trained."""
         self._steps = join_layers(self.layers) if join else self.layers
-        for step in self._steps:
+        end, trained = 0, []
+        for i, step in enumerate(self._steps):
+            shapes = [shape for _, layer in walk(members(step)) for shape in layer.parameter_shapes.values()]
+            start, end = end, end + sum(map(math.prod, shapes))
+            if end > start:
+                trained.append(i)
             if step not in self.layers:
-                step.bind(self.ops, self.dtype, {}, {})
-        trained = [
-            i for i, step in enumerate(self._steps) if any(below.parameter_shapes for _, below in walk(members(step)))
-        ]
+                part = {"params": self.params[start:end]}, {"params": self.grads[start:end]}
+                step.bind(self.ops, self.dtype, *part)
         self._first_trained = trained[0] if trained else 0
 
     def _memory(self, batch_size: int) -> tuple[int, list[str]]:

@@ -11,6 +11,7 @@ number of rows; with `integers` the float arrays must hold small integers, so th
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,6 +55,24 @@ def dense_backward_weight(rng, size, dtype, integers):
 @case
 def dense_backward_input(rng, size, dtype, integers):
     return [np.empty((size, 13), dtype)], [floats(rng, s, dtype, integers) for s in ((size, 19), (13, 19))], []
+
+
+CHAIN = (5, 19, 7, 4)  # widths
+
+
+@case
+def dense_chain_forward(rng, size, dtype, integers):
+    written = [np.empty(size * sum(CHAIN[1:]), dtype)]
+    count = sum((d + 1) * u for d, u in pairwise(CHAIN))
+    return written, [floats(rng, s, dtype, integers) for s in ((size, CHAIN[0]), (count,))], [CHAIN, False]
+
+
+@case
+def dense_chain_backward(rng, size, dtype, integers):
+    (ys,), (x, params), _ = dense_chain_forward(rng, size, dtype, integers)
+    dy = floats(rng, (size, CHAIN[-1]), dtype, integers)
+    ys = np.maximum(floats(rng, ys.shape, dtype, integers), 0)
+    return [np.empty_like(a) for a in (x, params, ys)], [dy, ys, x, params], [CHAIN, True]
 
 
 # --- activations, dropout, residual: any shape -------------------------------------------------------------------

@@ -13,6 +13,7 @@ convolutions multiply less than that; hashing in dropout is integer arithmetic a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,6 +100,20 @@ def _dense() -> Iterator[Case]:
         yield Case("dense_backward_weight", size, flops, ((d, u), (u,)), ((N, d), (N, u)))
         if d == 1000:
             yield Case("dense_backward_input", size, flops, ((N, d),), ((N, u), (d, u)))
+    yield from _dense_chain(32, 64, 64, 10)
+    yield from _dense_chain(N, 784, 1000, 1000, 10)
+
+
+def _dense_chain(rows: int, *widths: int) -> Iterator[Case]:
+    """All layers of an MLP: of the one that learns digits, and of MNIST's. The first has no use for dx."""
+    products = [d * u for d, u in pairwise(widths)]
+    size, rectified = f"{rows}x{'->'.join(map(str, widths))}", rows * sum(widths[1:-1])
+    x, params, ys = (rows, widths[0]), (sum(products) + sum(widths[1:]),), (rows * sum(widths[1:]),)
+    flops = 2 * rows * sum(products) + rectified
+    yield Case("dense_chain_forward", size, flops, (ys,), (x, params), (widths, False))
+    flops += 2 * rows * sum(products[1:])
+    arrays = ((0, 0), params, ys), ((rows, widths[-1]), ys, x, params)
+    yield Case("dense_chain_backward", size, flops, *arrays, (widths, False))
 
 
 def _sparse() -> Iterator[Case]:

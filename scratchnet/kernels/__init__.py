@@ -19,6 +19,7 @@ from scratchnet.kernels.activations import (
 from scratchnet.kernels.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from scratchnet.kernels.conv_pool import conv2d_relu_max_pool2d_backward, conv2d_relu_max_pool2d_forward
 from scratchnet.kernels.dense import dense_backward_input, dense_backward_weight, dense_forward
+from scratchnet.kernels.dense_chain import dense_chain_backward, dense_chain_forward
 from scratchnet.kernels.dropout import dropout_backward, dropout_forward
 from scratchnet.kernels.losses import binary_cross_entropy, gaussian_kl, mse, softmax_cross_entropy
 from scratchnet.kernels.norm import batch_norm_apply, batch_norm_backward, batch_norm_forward

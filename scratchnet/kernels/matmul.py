@@ -53,24 +53,25 @@ def matmul(
     """
     (m, n), k = c.shape, a.shape[0 if turn_a else 1]
     slots = threads_for_product(m * n * k)
-    plan, numbers = _plan(m, n, k, turn_a, turn_b, c.dtype, slots)
-    use, edge = (ADD, bias) if bias is not None else (COLLECT, sums) if sums is not None else (NOTHING, c)
-    space = workspace("matmul", numbers, c.dtype)
-    _product.launch(slots > 1, c, np.ascontiguousarray(a), np.ascontiguousarray(b), edge, use, space, plan)
+    sizes, numbers = plan(m, n, k, turn_a, turn_b, c.dtype, slots)
+    use, edge = (ADD, bias) if bias is not None else (COLLECT, sums) if sums is not None else (NOTHING, c.reshape(-1))
+    space, (multiply, pack) = workspace("matmul", numbers, c.dtype), tile.functions(c.dtype)
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    product.launch(slots > 1, c, a, b, edge, use, space, multiply, pack, sizes)
 
 
 @functools.lru_cache(4096)  # computed every time, it would take a third of a small product's time
-def _plan(
+def plan(
     m: int, n: int, k: int, turn_a: bool, turn_b: bool, dtype: np.dtype[Any], slots: int
-) -> tuple[tuple[Any, ...], int]:
-    """What `_product` needs beside arrays, and the size of its workspace."""
+) -> tuple[np.ndarray, int]:
+    """The integers that `product` takes as `sizes`, and how many numbers its workspace needs."""
     shapes = tile.shapes(dtype)
     rows, vectors, vector = next((s for s in shapes if s.vectors * s.lanes >= n), shapes[-1])
     panel = (BLOCK + vector) * vectors * vector  # numbers; so many more because a turned square may stick out
     tile_step = rows * k + vector if turn_a and n > PACK_FROM * vectors * vector else 0
     constants = _constants(dtype).ctypes.data
-    plan = (*tile.functions(dtype), constants, turn_a, turn_b, panel, tile_step, rows, vectors, vector, slots)
-    return plan, slots * panel - (-m // rows) * tile_step
+    sizes = np.array([constants, turn_a, turn_b, panel, tile_step, rows, vectors, vector, slots])
+    return sizes, slots * panel - (-m // rows) * tile_step
 
 
 @functools.cache
@@ -82,8 +83,13 @@ def _constants(dtype: np.dtype[Any]) -> np.ndarray:
 
 
 @kernel
-def _product(c, a, b, edge, use, space, plan):
-    multiply, pack, one, turn_a, turn_b, panel_size, tile_step, tile_rows, vectors, vector, slots = plan
+def product(
+    c: np.ndarray, a: np.ndarray, b: np.ndarray, edge: np.ndarray, use: int, space: np.ndarray,
+    multiply: int, pack: int, sizes: np.ndarray,
+) -> None:  # fmt: skip
+    """The body of matmul, for kernels that multiply without a launch of their own; `plan` and tile.py have the rest."""
+    one, turn_a, turn_b, panel_size, tile_step = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    tile_rows, vectors, vector, slots = sizes[5], sizes[6], sizes[7], sizes[8]
     (m, n), size, width = c.shape, c.itemsize, vectors * vector
     k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
     b_lane, b_k = (k, 1) if turn_b else (1, n)

@@ -219,7 +219,7 @@ class _Memory:
     def __init__(self, address: int, size: int, shape: tuple[int, int], steps: tuple[int, int]) -> None:
         strides = tuple(size * step for step in steps)
         kind = np.dtype(f"f{size}" if size > 1 else "u1").str
-        memory = {"data": (address, False), "typestr": kind, "shape": shape, "strides": strides, "version": 3}
+        memory = {"data": (int(address), False), "typestr": kind, "shape": shape, "strides": strides, "version": 3}
         self.__array_interface__ = memory
 
 

@@ -1,8 +1,15 @@
-"""Neighbours that run as one: Conv2d, ReLU, MaxPool2d, whose images in between then never go to memory."""
+"""Neighbours that run as one.
+
+    Conv2d, ReLU, MaxPool2d      the images in between never go to memory
+    Dense, ReLU, Dense, ...      small layers are computed in one call; ReLU writes over what it reads
+
+They keep their parameters, and each still works by itself when called by hand.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -10,14 +17,14 @@ import numpy as np
 from scratchnet.layers.activations import ReLU
 from scratchnet.layers.base import Layer
 from scratchnet.layers.conv import Conv2d
+from scratchnet.layers.dense import Dense
 from scratchnet.layers.pool import MaxPool2d
 
 
 class ConvReLUPool(Layer):
-    """Run three built layers of a net in one operation. They keep their parameters; this holds the buffers.
+    """Run three built layers of a net in one operation; this holds the buffers.
 
-    Each still works by itself when called by hand. After a forward here, ReLU.kinks() tells the sides of the cells that
-    won, and MaxPool2d.kinks() which ones did.
+    After a forward here, ReLU.kinks() tells the sides of the cells that won, and MaxPool2d.kinks() which ones did.
     """
 
     def __init__(self, conv: Conv2d, relu: ReLU, pool: MaxPool2d) -> None:
@@ -55,7 +62,77 @@ class ConvReLUPool(Layer):
         return "Conv2d, ReLU, MaxPool2d"
 
 
-JOINED = (Conv2d, ReLU, MaxPool2d)
+class DenseChain(Layer):
+    """Run built layers of a net, Dense with ReLU between them, in one operation; this holds the buffers.
+
+    A CSR batch goes through them one by one.
+
+    Attributes:
+        params, dparams: (P,) the part of the net's flat arrays in which their parameters lie.
+    """
+
+    params: np.ndarray
+    dparams: np.ndarray
+    _ys: np.ndarray
+    _outputs: list[np.ndarray]
+
+    def __init__(self, chain: Sequence[Dense | ReLU]) -> None:
+        super().__init__()
+        self.chain = tuple(chain)
+        dense = [layer for layer in chain if isinstance(layer, Dense)]
+        self.input_shape, self.output_shape = dense[0].input_shape, dense[-1].output_shape
+        self.parameter_shapes = {"params": (sum((layer.input_shape[0] + 1) * layer.units for layer in dense),)}
+        self._widths = (self.input_shape[0], *(layer.units for layer in dense))
+        self._relus = [layer for layer in chain if isinstance(layer, ReLU)]
+        self._rectify_last = isinstance(self.chain[-1], ReLU)
+        self._rows = 0
+        for name in ("ys", "dzs"):
+            self._declare_buffer(name, (sum(self._widths[1:]),))
+        self._declare_buffer("dx", self.input_shape)
+
+    def _check_batch(self, x: Any) -> Any:
+        return self.chain[0]._check_batch(x)
+
+    def _forward(self, x: Any, train: bool) -> np.ndarray:
+        if train:
+            self._kept = (x,)
+        if type(x) is not np.ndarray:
+            for layer in self.chain:
+                x = layer.forward(x, train)
+            return x
+        if x.shape[0] != self._rows:
+            self._cut(x.shape[0])
+        self.ops.dense_chain_forward(self._ys, x, self.params, self._widths, self._rectify_last)
+        for relu, y in zip(self._relus, self._outputs):
+            relu._last = y
+        return self._outputs[-1]
+
+    def _cut(self, rows: int) -> None:
+        """Take the buffer of the outputs as the operation wants it, and cut each output out of it."""
+        self._rows, ends = rows, rows * np.cumsum(self._widths[1:-1])
+        self._ys = self._buffer("ys", rows).reshape(-1)
+        self._outputs = [y.reshape(rows, -1) for y in np.split(self._ys, ends)]
+
+    def _backward(self, dy: np.ndarray, kept: tuple, input_gradient: bool) -> np.ndarray | None:
+        (x,) = kept
+        if type(x) is not np.ndarray:
+            gradient: Any = dy
+            for layer in reversed(self.chain):
+                gradient = layer.backward(gradient, input_gradient or layer is not self.chain[0])
+            return gradient
+        rows = x.shape[0]
+        dx = self._buffer("dx", rows) if input_gradient else np.empty((0, 0), self.dtype)  # (N, D)
+        dzs = self._buffer("dzs", rows).reshape(-1)
+        self.ops.dense_chain_backward(
+            dx, self.dparams, dzs, dy, self._ys, x, self.params, self._widths, self._rectify_last
+        )
+        return dx if input_gradient else None
+
+    def __repr__(self) -> str:
+        return ", ".join(map(repr, self.chain))
+
+    def _name(self) -> str:
+        return ", ".join(type(layer).__name__ for layer in self.chain)
 
 
 def join_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -66,14 +143,28 @@ def join_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     steps: list[Layer] = []
     rest = list(layers)
     while rest:
-        if tuple(map(type, rest[:3])) == JOINED:
+        if [type(layer) for layer in rest[:3]] == [Conv2d, ReLU, MaxPool2d]:
             steps.append(ConvReLUPool(*rest[:3]))  # type: ignore[arg-type]
+        elif (length := _chain_length(rest)) > 1:
+            steps.append(DenseChain(rest[:length]))  # type: ignore[arg-type]
         else:
             steps.append(rest[0])
         del rest[: len(members(steps[-1]))]
     return tuple(steps)
 
 
+def _chain_length(layers: Sequence[Layer]) -> int:
+    """How many layers from the first on are a DenseChain: Dense, ReLU, Dense, ..., each Dense with its bias."""
+    length = 0
+    for layer, kind in zip(layers, cycle((Dense, ReLU))):
+        if type(layer) is not kind or not layer.use_bias:
+            break
+        length += 1
+    return length
+
+
 def members(step: Layer) -> tuple[Layer, ...]:
     """The layers of the net that a step runs."""
-    return (step.conv, step.relu, step.pool) if isinstance(step, ConvReLUPool) else (step,)
+    if isinstance(step, ConvReLUPool):
+        return step.conv, step.relu, step.pool
+    return step.chain if isinstance(step, DenseChain) else (step,)

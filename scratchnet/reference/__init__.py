@@ -23,6 +23,7 @@ from scratchnet.reference.activations import (
 from scratchnet.reference.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from scratchnet.reference.conv_pool import conv2d_relu_max_pool2d_backward, conv2d_relu_max_pool2d_forward
 from scratchnet.reference.dense import dense_backward_input, dense_backward_weight, dense_forward
+from scratchnet.reference.dense_chain import dense_chain_backward, dense_chain_forward
 from scratchnet.reference.dropout import dropout_backward, dropout_forward
 from scratchnet.reference.losses import binary_cross_entropy, gaussian_kl, mse, softmax_cross_entropy
 from scratchnet.reference.norm import batch_norm_apply, batch_norm_backward, batch_norm_forward

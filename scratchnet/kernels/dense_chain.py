@@ -1,0 +1,143 @@
+"""Dense layers in a chain; equations in reference/dense_chain.py.
+
+Where every product is too small for a second thread, the whole chain is one launch: each takes some microseconds of
+Python, in which a core multiplies 10,000 times. Larger layers are launched one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from scratchnet.kernels import tile
+from scratchnet.kernels.activations import relu_backward, relu_forward
+from scratchnet.kernels.dense import dense_backward_input, dense_backward_weight, dense_forward
+from scratchnet.kernels.jit import PARALLEL_PRODUCT_FROM, kernel, workspace
+from scratchnet.kernels.matmul import ADD, COLLECT, NOTHING, plan, product
+
+Widths = tuple[int, ...]
+_product, _relu_forward, _relu_backward = product.serial, relu_forward.serial, relu_backward.serial
+
+
+def dense_chain_forward(ys: np.ndarray, x: np.ndarray, params: np.ndarray, widths: Widths, rectify_last: bool) -> None:
+    """y_i = max(y_{i-1} W_i + b_i, 0); see reference.dense_chain_forward."""
+    if small := _plans(len(x), widths, x.dtype):
+        return _forward.launch(False, ys, x, params, rectify_last, *_means(x.dtype, *small))
+    for i, (y, (weight, bias)) in enumerate(zip(_batches(ys, len(x), widths), _parameters(params, widths)), start=1):
+        dense_forward(y, x, weight, bias)
+        if i < len(widths) - 1 or rectify_last:
+            relu_forward(y, y)
+        x = y
+
+
+def dense_chain_backward(
+    dx: np.ndarray,
+    dparams: np.ndarray,
+    dzs: np.ndarray,
+    dy: np.ndarray,
+    ys: np.ndarray,
+    x: np.ndarray,
+    params: np.ndarray,
+    widths: Widths,
+    rectify_last: bool,
+) -> None:
+    """dx, dW_i, db_i from dy; see reference.dense_chain_backward."""
+    if small := _plans(len(x), widths, x.dtype):
+        return _backward.launch(False, dx, dparams, dzs, dy, ys, x, params, rectify_last, *_means(x.dtype, *small))
+    inputs, gradients = [x, *_batches(ys, len(x), widths)], list(_batches(dzs, len(x), widths))
+    if rectify_last:
+        relu_backward(gradients[-1], dy, inputs[-1])
+    else:
+        gradients[-1][...] = dy
+    weights = [weight for weight, _ in _parameters(params, widths)]
+    for i, (dweight, dbias) in reversed(list(enumerate(_parameters(dparams, widths)))):
+        dense_backward_weight(dweight, dbias, inputs[i], gradients[i])
+        if i > 0:
+            dense_backward_input(gradients[i - 1], gradients[i], weights[i])
+            relu_backward(gradients[i - 1], gradients[i - 1], inputs[i])
+        elif dx.size:
+            dense_backward_input(dx, gradients[0], weights[0])
+
+
+@kernel
+def _forward(ys, x, params, rectify_last, widths, space, multiply, pack, plans):
+    """All layers, one behind the other, on one thread."""
+    rows, at, p = x.shape[0], 0, 0
+    for i in range(widths.size - 1):
+        d, u = widths[i], widths[i + 1]
+        weight, bias = params[p : p + d * u].reshape(d, u), params[p + d * u : p + d * u + u]
+        flat = ys[at : at + rows * u]
+        y = flat.reshape(rows, u)
+        _product(y, x, weight, bias, ADD, space, multiply, pack, plans[i, 0])
+        if i + 2 < widths.size or rectify_last:
+            _relu_forward(flat, flat)
+        x, at, p = y, at + rows * u, p + d * u + u
+
+
+@kernel
+def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, widths, space, multiply, pack, plans):
+    """All layers, the last one first, on one thread."""
+    rows, at, p = x.shape[0], ys.size, params.size
+    if rectify_last:
+        _relu_backward(dzs[at - dy.size :], dy.reshape(-1), ys[at - dy.size :])
+    else:
+        dzs[at - dy.size :] = dy.reshape(-1)
+    for i in range(widths.size - 2, -1, -1):
+        d, u = widths[i], widths[i + 1]
+        at, p = at - rows * u, p - d * u - u
+        dz, weight = dzs[at : at + rows * u].reshape(rows, u), params[p : p + d * u].reshape(d, u)
+        dweight, dbias = dparams[p : p + d * u].reshape(d, u), dparams[p + d * u : p + d * u + u]
+        before = at - rows * d
+        inputs = ys[before:at].reshape(rows, d) if i else x
+        _product(dweight, inputs, dz, dbias, COLLECT, space, multiply, pack, plans[i, 1])
+        if i:
+            into = dzs[before:at]
+            _product(into.reshape(rows, d), dz, weight, into, NOTHING, space, multiply, pack, plans[i, 2])
+            _relu_backward(into, into, ys[before:at])
+        elif dx.size:
+            _product(dx, dz, weight, dbias, NOTHING, space, multiply, pack, plans[i, 2])
+
+
+@functools.lru_cache(1024)
+def _plans(rows: int, widths: Widths, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray, int] | tuple[()]:
+    """The widths, the plans of each layer's three products (L, 3, 9), and the size of their workspace.
+
+    Nothing where a product is large enough for threads.
+    """
+    if rows * max(d * u for d, u in pairwise(widths)) >= PARALLEL_PRODUCT_FROM:
+        return ()
+    found = [
+        (
+            plan(rows, u, d, False, False, dtype, 1),  # y = x W
+            plan(d, u, rows, True, False, dtype, 1),  # dW = x^T dz
+            plan(rows, d, u, False, True, dtype, 1),  # dx = dz W^T
+        )
+        for d, u in pairwise(widths)
+    ]
+    sizes = np.array([[sizes for sizes, _ in layer] for layer in found])
+    return np.array(widths), sizes, max(numbers for layer in found for _, numbers in layer)
+
+
+def _means(dtype: np.dtype[Any], widths: np.ndarray, plans: np.ndarray, numbers: int) -> tuple[Any, ...]:
+    """What both kernels take behind their arrays."""
+    return widths, workspace("matmul", numbers, dtype), *tile.functions(dtype), plans
+
+
+def _parameters(flat: np.ndarray, widths: Widths) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Cut W_1, b_1, W_2, b_2, ... out of the array that holds them."""
+    end = 0
+    for d, u in pairwise(widths):
+        start, end = end, end + (d + 1) * u
+        yield flat[start : end - u].reshape(d, u), flat[end - u : end]
+
+
+def _batches(flat: np.ndarray, rows: int, widths: Widths) -> Iterator[np.ndarray]:
+    """Cut arrays of (rows, U_1), (rows, U_2), ... out of the array that holds them."""
+    end = 0
+    for u in widths[1:]:
+        start, end = end, end + rows * u
+        yield flat[start:end].reshape(rows, u)
