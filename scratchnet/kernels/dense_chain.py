@@ -72,7 +72,7 @@ def _forward(ys, x, params, rectify_last, widths, space, multiply, pack, plans):
         weight, bias = params[p : p + d * u].reshape(d, u), params[p + d * u : p + d * u + u]
         flat = ys[at : at + rows * u]
         y = flat.reshape(rows, u)
-        _product(y, x, weight, bias, ADD, space, multiply, pack, plans[i, 0])
+        _product(y, x, weight, bias, space, multiply, pack, plans[i, 0])
         if i + 2 < widths.size or rectify_last:
             _relu_forward(flat, flat)
         x, at, p = y, at + rows * u, p + d * u + u
@@ -81,11 +81,13 @@ def _forward(ys, x, params, rectify_last, widths, space, multiply, pack, plans):
 @kernel
 def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, widths, space, multiply, pack, plans):
     """All layers, the last one first, on one thread."""
-    rows, at, p = x.shape[0], ys.size, params.size
+    rows, at, p, flat = x.shape[0], ys.size, params.size, dy.reshape(-1)
+    last = at - flat.size
     if rectify_last:
-        _relu_backward(dzs[at - dy.size :], dy.reshape(-1), ys[at - dy.size :])
+        _relu_backward(dzs[last:], flat, ys[last:])
     else:
-        dzs[at - dy.size :] = dy.reshape(-1)
+        for j in range(flat.size):
+            dzs[last + j] = flat[j]
     for i in range(widths.size - 2, -1, -1):
         d, u = widths[i], widths[i + 1]
         at, p = at - rows * u, p - d * u - u
@@ -93,18 +95,18 @@ def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, widths, space, 
         dweight, dbias = dparams[p : p + d * u].reshape(d, u), dparams[p + d * u : p + d * u + u]
         before = at - rows * d
         inputs = ys[before:at].reshape(rows, d) if i else x
-        _product(dweight, inputs, dz, dbias, COLLECT, space, multiply, pack, plans[i, 1])
+        _product(dweight, inputs, dz, dbias, space, multiply, pack, plans[i, 1])
         if i:
             into = dzs[before:at]
-            _product(into.reshape(rows, d), dz, weight, into, NOTHING, space, multiply, pack, plans[i, 2])
+            _product(into.reshape(rows, d), dz, weight, into, space, multiply, pack, plans[i, 2])
             _relu_backward(into, into, ys[before:at])
         elif dx.size:
-            _product(dx, dz, weight, dbias, NOTHING, space, multiply, pack, plans[i, 2])
+            _product(dx, dz, weight, dbias, space, multiply, pack, plans[i, 2])
 
 
 @functools.lru_cache(1024)
 def _plans(rows: int, widths: Widths, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray, int] | tuple[()]:
-    """The widths, the plans of each layer's three products (L, 3, 9), and the size of their workspace.
+    """The widths, the plans of each layer's three products (L, 3, 10), and the size of their workspace.
 
     Nothing where a product is large enough for threads.
     """
@@ -112,9 +114,9 @@ def _plans(rows: int, widths: Widths, dtype: np.dtype[Any]) -> tuple[np.ndarray,
         return ()
     found = [
         (
-            plan(rows, u, d, False, False, dtype, 1),  # y = x W
-            plan(d, u, rows, True, False, dtype, 1),  # dW = x^T dz
-            plan(rows, d, u, False, True, dtype, 1),  # dx = dz W^T
+            plan(rows, u, d, False, False, ADD, dtype, 1),  # y = x W
+            plan(d, u, rows, True, False, COLLECT, dtype, 1),  # dW = x^T dz
+            plan(rows, d, u, False, True, NOTHING, dtype, 1),  # dx = dz W^T
         )
         for d, u in pairwise(widths)
     ]

@@ -53,24 +53,27 @@ def matmul(
     """
     (m, n), k = c.shape, a.shape[0 if turn_a else 1]
     slots = threads_for_product(m * n * k)
-    sizes, numbers = plan(m, n, k, turn_a, turn_b, c.dtype, slots)
     use, edge = (ADD, bias) if bias is not None else (COLLECT, sums) if sums is not None else (NOTHING, c.reshape(-1))
+    sizes, numbers = plan(m, n, k, turn_a, turn_b, use, c.dtype, slots)
     space, (multiply, pack) = workspace("matmul", numbers, c.dtype), tile.functions(c.dtype)
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    product.launch(slots > 1, c, a, b, edge, use, space, multiply, pack, sizes)
+    product.launch(slots > 1, c, a, b, edge, space, multiply, pack, sizes)
 
 
 @functools.lru_cache(4096)  # computed every time, it would take a third of a small product's time
 def plan(
-    m: int, n: int, k: int, turn_a: bool, turn_b: bool, dtype: np.dtype[Any], slots: int
+    m: int, n: int, k: int, turn_a: bool, turn_b: bool, use: int, dtype: np.dtype[Any], slots: int
 ) -> tuple[np.ndarray, int]:
-    """The integers that `product` takes as `sizes`, and how many numbers its workspace needs."""
+    """The integers that `product` takes as `sizes`, and how many numbers its workspace needs.
+
+    `use` is one of NOTHING, ADD, COLLECT. It is here because numba compiles a function anew for each constant.
+    """
     shapes = tile.shapes(dtype)
     rows, vectors, vector = next((s for s in shapes if s.vectors * s.lanes >= n), shapes[-1])
     panel = (BLOCK + vector) * vectors * vector  # numbers; so many more because a turned square may stick out
     tile_step = rows * k + vector if turn_a and n > PACK_FROM * vectors * vector else 0
     constants = _constants(dtype).ctypes.data
-    sizes = np.array([constants, turn_a, turn_b, panel, tile_step, rows, vectors, vector, slots])
+    sizes = np.array([constants, use, turn_a, turn_b, panel, tile_step, rows, vectors, vector, slots])
     return sizes, slots * panel - (-m // rows) * tile_step
 
 
@@ -84,12 +87,12 @@ def _constants(dtype: np.dtype[Any]) -> np.ndarray:
 
 @kernel
 def product(
-    c: np.ndarray, a: np.ndarray, b: np.ndarray, edge: np.ndarray, use: int, space: np.ndarray,
+    c: np.ndarray, a: np.ndarray, b: np.ndarray, edge: np.ndarray, space: np.ndarray,
     multiply: int, pack: int, sizes: np.ndarray,
 ) -> None:  # fmt: skip
-    """The body of matmul, for kernels that multiply without a launch of their own; `plan` and tile.py have the rest."""
-    one, turn_a, turn_b, panel_size, tile_step = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    tile_rows, vectors, vector, slots = sizes[5], sizes[6], sizes[7], sizes[8]
+    """The body of matmul, which other kernels may call: `sizes` is the plan's, edge a bias, sums, or anything."""
+    one, use, turn_a, turn_b, panel_size = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    tile_step, tile_rows, vectors, vector, slots = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
     (m, n), size, width = c.shape, c.itemsize, vectors * vector
     k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
     b_lane, b_k = (k, 1) if turn_b else (1, n)
