@@ -42,10 +42,8 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
         TypeError: not an array, or of another dtype.
         ValueError: of another shape.
     """
-    if type(array) is np.ndarray and array.flags.carray and _fits(array.shape, shape):
-        kind = array.dtype
-        if kind is dtype or (dtype is None and (kind is NATIVE_FLOATS[0] or kind is NATIVE_FLOATS[1])):
-            return array  # the common case, at once: a small net's step is some ten microseconds of Python
+    if type(array) is np.ndarray and array.dtype is dtype and array.flags.carray and _fits(array.shape, shape):
+        return array  # the common case, at once: a small net's step is some ten microseconds of Python
     if not is_plain_array(array):
         raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}; convert it with np.asarray")
     if dtype is None:
@@ -160,7 +158,7 @@ def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray
         and labels.dtype is NATIVE_INT64
         and labels.shape == (count,)
         and labels.flags.carray
-        and not (count and np.maximum.reduce(labels.view(np.uint64)) >= classes)  # as unsigned, a negative one is large
+        and (not count or np.maximum.reduce(labels.view(np.uint64)) < classes)  # seen as unsigned, -1 is large
     ):
         return labels  # the common case, at once
     if not is_plain_array(labels):

@@ -22,6 +22,7 @@ import numpy as np
 
 from scratchnet import kernels
 from scratchnet.arrays import (
+    NATIVE_FLOATS,
     check_array,
     check_choice,
     check_finite,
@@ -242,6 +243,9 @@ def _two(name: str, out: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.
 
 def _check_predictions(name: str, array: np.ndarray, rank: int | None = None) -> np.ndarray:
     """Return `array` as a batch of at least one element, of `rank` axes where that is given."""
+    plain = type(array) is np.ndarray and array.dtype in NATIVE_FLOATS and array.flags.carray
+    if plain and array.size and array.ndim == (rank or array.ndim or 1):
+        return array  # the common case, at once
     array = check_array(name, array, shape=(None,) * rank if rank else None)
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name}: expected shape (N, ...) with every size >= 1, got {show_shape(array.shape)}")

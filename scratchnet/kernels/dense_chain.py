@@ -1,7 +1,7 @@
 """Dense layers in a chain; equations in reference/dense_chain.py.
 
-Where every product is too small for a second thread, the whole chain is one launch: each takes some microseconds of
-Python, in which a core multiplies 10,000 times. Larger layers are launched one by one.
+Where every product is too small for a second thread, the whole chain is one launch: a launch takes some microseconds of
+Python, in which a core does 100,000 multiply-adds. Larger layers are launched one by one.
 """
 
 from __future__ import annotations
