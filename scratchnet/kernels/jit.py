@@ -56,15 +56,10 @@ class Kernel:
             self.parallel = self.serial if numba.config.BOUNDSCHECK else _compiled(function, True, fastmath)
 
     def __call__(self, *args: Any) -> None:
-        prepared, largest, flatten = [], 0, self._flatten
-        for a in args:  # plain and short, for a small net's step makes a dozen calls in the time of a hundred lines
-            if type(a) is np.ndarray:
-                if a.size > largest:
-                    largest = a.size
-                if flatten and a.ndim != 1:
-                    a = a.reshape(-1)
-            prepared.append(a)
-        self.launch(worth_threads(largest), *prepared)
+        largest = max([a.size for a in args if type(a) is np.ndarray])  # lists: they take less time than generators
+        if self._flatten:
+            args = tuple([a.reshape(-1) if type(a) is np.ndarray and a.ndim != 1 else a for a in args])
+        self.launch(worth_threads(largest), *args)
 
     def launch(self, parallel: bool, *args: Any) -> None:
         """Run the parallel or the serial body on arguments as they are."""
