@@ -13,7 +13,9 @@ What it leaves open, and our choice:
     first weights    normal, variance 2 / inputs before a ReLU (He et al. 2015), 1 / inputs before the output; biases 0
     L2               none: the paper's cost falls below what a penalty would leave
     rates            constant: alpha / sqrt(t) is stated for logistic regression alone
-    the grids        below; every setting is trained on all images for 8 epochs, on seed 0
+    the grids        below; every setting is trained on half of the images for 40 epochs, on seed 0. A short search
+                     chooses rates that are too high for 200 epochs: with 8 epochs on a tenth of the images Adam's
+                     was 1e-3, where its cost goes no lower than .03, and after 30 epochs AdaGrad stood at .013
     the cost         mean over the minibatches of a pass, dropout on; pass k + 1 stands at epoch k
 """
 
@@ -36,19 +38,17 @@ from scratchnet.optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop
 
 CURVES = [
     Curve("Adam", Adam, grid(lr=[3e-5, 1e-4, 3e-4, 1e-3]), dropout=True),
-    Curve(
-        "SGDNesterov", SGD, grid(lr=[0.003, 0.01, 0.03, 0.1], momentum=[0.9, 0.95, 0.99], nesterov=[True]), dropout=True
-    ),
-    Curve("AdaDelta", Adadelta, grid(lr=[1.0], rho=[0.9, 0.95, 0.99], eps=[1e-8, 1e-6]), dropout=True),
-    Curve("RMSProp", RMSprop, grid(lr=[3e-5, 1e-4, 3e-4, 1e-3], alpha=[0.9, 0.99]), dropout=True),
-    Curve("AdaGrad", Adagrad, grid(lr=[0.003, 0.01, 0.03, 0.1]), dropout=True),
+    Curve("SGDNesterov", SGD, grid(lr=[0.003, 0.01, 0.03], momentum=[0.9, 0.95, 0.99], nesterov=[True]), dropout=True),
+    Curve("AdaDelta", Adadelta, grid(lr=[1.0], rho=[0.9, 0.95, 0.99], eps=[1e-6]), dropout=True),
+    Curve("RMSProp", RMSprop, grid(lr=[1e-4, 3e-4, 1e-3], alpha=[0.9, 0.99]), dropout=True),
+    Curve("AdaGrad", Adagrad, grid(lr=[0.003, 0.01, 0.03]), dropout=True),
 ]
 EPOCHS = {"full": 201, "short": 31, "smoke": 2}
 LAST = 20  # epochs that the checks average over
 
 
 def make_tasks(args: argparse.Namespace) -> tuple[Task, Task]:
-    """The search trains on all images for 8 epochs; for --short, on a tenth of them."""
+    """The search trains on half of the images for 40 epochs; for --short, on a fifth for 31."""
     smoke = args.mode == "smoke"
     data = load("digits" if smoke else "mnist", args.data_dir)
     hidden = 32 if smoke else 1000
@@ -60,8 +60,8 @@ def make_tasks(args: argparse.Namespace) -> tuple[Task, Task]:
         return [*layers, Dense(len(data.classes), init=lecun_normal)]
 
     task = Task(data.train, data.test, make_layers, data.input_shape, EPOCHS[args.mode])
-    train = hold_out(data.train, 0.1)[1] if args.mode == "short" else data.train
-    return replace(task, train=train, epochs=2 if smoke else 8), task
+    train = data.train if smoke else hold_out(data.train, 0.2 if args.mode == "short" else 0.5)[1]
+    return replace(task, train=train, epochs={"full": 40, "short": 31, "smoke": 2}[args.mode]), task
 
 
 def check(costs: Numbers, accuracies: Numbers) -> list[Check]:
