@@ -2,12 +2,14 @@
 
     c = a b    or    c = a b + bias
 
-The columns of c are cut into panels as wide as a tile. All tiles, panel by panel, are shared out evenly to the threads:
+The columns of c are cut into strips of STRIP bytes, and these into panels as wide as a tile. All rows of tiles, strip by
+strip, are shared out evenly to the threads:
 
-    for each panel of which this thread has tiles
-        for each block of K (BLOCK numbers: that much of a panel of b stays in the L1 cache)
-            pack this block of the panel
-            run its tiles down the rows: each adds to c what the block gives
+    for each strip of which this thread has rows of tiles
+        for each block of K
+            pack this block of the strip: whole lines of memory at a time
+            for each of its panels, which stays in the L1 cache
+                run its tiles down the rows: each adds to c what the block gives
 
 Each element is summed by one thread, in an order that depends on nothing but K. So the bits are the same however many
 threads there are, whichever tiles they get.
@@ -25,7 +27,8 @@ from scratchnet.kernels import tile
 from scratchnet.kernels.jit import kernel, threads_for_product, workspace
 from scratchnet.kernels.tile import call
 
-BLOCK = 128
+STRIP = 256  # bytes of a row of b that are packed at once
+BLOCK, PANEL = 256, 1 << 15  # the numbers of K in a block, and the bytes of it in a panel, at most
 PACK_FROM = 3  # panels: so many must read a turned a before packing it has paid
 ABREAST = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
 NOTHING, ADD, COLLECT = 0, 1, 2  # what happens at the product's edge: c += bias, or sums = the columns of b summed
@@ -70,11 +73,15 @@ def plan(
     """
     shapes = tile.shapes(dtype)
     rows, vectors, vector = next((s for s in shapes if s.vectors * s.lanes >= n), shapes[-1])
-    panel = (BLOCK + vector) * vectors * vector  # numbers; so many more because a turned square may stick out
-    tile_step = rows * k + vector if turn_a and n > PACK_FROM * vectors * vector else 0
+    width = vectors * vector
+    block = min(BLOCK, PANEL // (width * dtype.itemsize))
+    block = -(-k // max(1, -(-k // block)))  # of equal size
+    panel = (block + vector) * width  # numbers; so many more because a turned square may stick out
+    abreast = min(-(-STRIP // (width * dtype.itemsize)), -(-n // width))
+    tile_step = rows * k + vector if turn_a and n > PACK_FROM * width else 0
     constants = _constants(dtype).ctypes.data
-    sizes = np.array([constants, use, turn_a, turn_b, panel, tile_step, rows, vectors, vector, slots])
-    return sizes, slots * panel - (-m // rows) * tile_step
+    sizes = np.array([constants, use, turn_a, turn_b, block, panel, abreast, tile_step, rows, vectors, vector, slots])
+    return sizes, slots * abreast * panel - (-m // rows) * tile_step
 
 
 @functools.cache
@@ -91,15 +98,15 @@ def product(
     multiply: int, pack: int, sizes: np.ndarray,
 ) -> None:  # fmt: skip
     """The body of matmul, which other kernels may call: `sizes` is the plan's, edge a bias, sums, or anything."""
-    one, use, turn_a, turn_b, panel_size = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    tile_step, tile_rows, vectors, vector, slots = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
+    one, use, turn_a, turn_b, block, panel, abreast = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
+    tile_step, tile_rows, vectors, vector, slots = sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
     (m, n), size, width = c.shape, c.itemsize, vectors * vector
     k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
     b_lane, b_k = (k, 1) if turn_b else (1, n)
-    buffers, a_at = space.ctypes.data, a.ctypes.data
-    tiles, panels = max(1, (m + tile_rows - 1) // tile_rows), (n + width - 1) // width
+    buffers, a_at, strip = space.ctypes.data, a.ctypes.data, abreast * width
+    tiles, strips = max(1, (m + tile_rows - 1) // tile_rows), (n + strip - 1) // strip
     if tile_step:  # a turned: a tile's k would be pages apart
-        a_at, a_row, a_k = buffers + size * slots * panel_size, 1, tile_rows
+        a_at, a_row, a_k = buffers + size * slots * abreast * panel, 1, tile_rows
         for first in prange((tiles + ABREAST - 1) // ABREAST):
             at = first * ABREAST * tile_rows
             source = a.ctypes.data + size * at
@@ -108,25 +115,28 @@ def product(
     else:
         tile_step = tile_rows * a_row
     for slot in prange(slots):
-        buffer = buffers + size * slot * panel_size
-        begin, end = slot * panels * tiles // slots, (slot + 1) * panels * tiles // slots
-        for panel in range(begin // tiles, (end + tiles - 1) // tiles):
-            first, last, j = max(0, begin - panel * tiles), min(tiles, end - panel * tiles), panel * width
-            lanes = min(width, n - j)
-            start, sums = one + size, edge.ctypes.data + size * j
-            if use == ADD:
-                start = sums
-            for k0 in range(0, max(k, 1), BLOCK):
-                count = min(BLOCK, k - k0)
-                b_block = b.ctypes.data + size * (j * b_lane + k0 * b_k)
-                call(pack, buffer, 0, b_block, b_lane, b_k, lanes, count, width, vector)
-                for t in range(first, last):
-                    to = c.ctypes.data + size * (t * tile_rows * n + j)
-                    d, d_row = (to, n) if k0 else (start, 0)
-                    rows, a_tile = min(tile_rows, m - t * tile_rows), a_at + size * (t * tile_step + k0 * a_k)
-                    call(
-                        multiply, rows, vectors, to, n, d, d_row, a_tile, a_row, 0, a_k, buffer, width, lanes, 1, count
-                    )  # fmt: skip
-                if use == COLLECT and first == 0:  # a row of ones times b
-                    d = sums if k0 else start
-                    call(multiply, 1, vectors, sums, 0, d, 0, one, 0, 0, 0, buffer, width, lanes, 1, count)
+        buffer = buffers + size * slot * abreast * panel
+        begin, end = slot * strips * tiles // slots, (slot + 1) * strips * tiles // slots
+        for s in range(begin // tiles, (end + tiles - 1) // tiles):
+            first, last, left = max(0, begin - s * tiles), min(tiles, end - s * tiles), s * strip
+            right = min(left + strip, n)
+            for k0 in range(0, max(k, 1), max(block, 1)):
+                count = min(block, k - k0)
+                b_block = b.ctypes.data + size * (left * b_lane + k0 * b_k)
+                call(pack, buffer, panel, b_block, b_lane, b_k, right - left, count, width, vector)
+                for j in range(left, right, width):
+                    b_panel, lanes = buffer + size * ((j - left) // width * panel), min(width, right - j)
+                    start, sums = one + size, edge.ctypes.data + size * j
+                    if use == ADD:
+                        start = sums
+                    for t in range(first, last):
+                        to = c.ctypes.data + size * (t * tile_rows * n + j)
+                        d, d_row = (to, n) if k0 else (start, 0)
+                        rows, a_tile = min(tile_rows, m - t * tile_rows), a_at + size * (t * tile_step + k0 * a_k)
+                        call(
+                            multiply, rows, vectors, to, n, d, d_row, a_tile, a_row, 0, a_k,
+                            b_panel, width, lanes, 1, count,
+                        )  # fmt: skip
+                    if use == COLLECT and first == 0:  # a row of ones times b
+                        d = sums if k0 else start
+                        call(multiply, 1, vectors, sums, 0, d, 0, one, 0, 0, 0, b_panel, width, lanes, 1, count)

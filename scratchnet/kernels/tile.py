@@ -43,6 +43,9 @@ from scratchnet.kernels.jit import native
 from scratchnet.kernels.vectors import I64, VOID, Vectors, loop, vector_unit
 
 
+BASES = 6  # rows whose addresses are held in registers; those of more rows are so many rows further
+
+
 class Shape(NamedTuple):
     """The size of a tile: the most rows, its vectors, and the lanes of one vector."""
 
@@ -72,30 +75,48 @@ def describe_tile() -> str:
 def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> None:
     """One tile of this many rows and vectors: the picture at the top of the file."""
     c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k = args
-    masks = [v.mask(v.builder.sub(lanes, I64(j * v.lanes))) for j in range(vectors)]
 
-    def cells(base: ir.Value, row_step: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
+    def column(base: ir.Value, row_step: ir.Value, j: int) -> list[ir.Value]:
+        """Where the rows of the j-th vector lie."""
         steps = [v.builder.mul(row_step, I64(p)) for p in range(rows)]
-        return [(v.at(base, v.builder.add(s, I64(j * v.lanes))), m) for s in steps for j, m in enumerate(masks)]
-
-    def one_k(a: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
-        row = [v.load(v.at(b, I64(j * v.lanes))) for j in range(vectors)]
-        new = []
-        for p in range(rows):
-            factor = v.load_spread(v.at(a, v.builder.mul(a_row, I64(p))))
-            new += [v.multiply_add(factor, row[j], sums[p * vectors + j]) for j in range(vectors)]
-        return [v.at(a, a_k), v.at(b, b_row), *new]
+        return [v.at(base, v.builder.add(step, I64(j * v.lanes))) for step in steps]
 
     def one_group(a: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
-        _, b, *new = loop(v.builder, k, [a, b, *sums], one_k)
+        bases = [v.opaque(v.at(a, v.builder.mul(a_row, I64(p)))) for p in range(min(rows, BASES))]
+
+        def one_k(at: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
+            row = [v.load(v.at(b, I64(j * v.lanes))) for j in range(vectors)]
+            further = [at, *(v.opaque(v.builder.add(at, below)) for _ in range(BASES, rows, BASES))]
+            new = []
+            for p in range(rows):
+                factor = v.load_spread(v.builder.add(bases[p % BASES], further[p // BASES]))
+                new += [v.multiply_add(factor, row[j], sums[p * vectors + j]) for j in range(vectors)]
+            return [v.opaque(v.builder.add(at, step)), v.at(b, b_row), *new]
+
+        _, b, *new = loop(v.builder, k, [I64(0), b, *sums], one_k)
         return [v.at(a, a_group), b, *new]
 
-    start = [v.load_masked(address, mask) for address, mask in cells(d, d_row)]
-    for address, _ in cells(c, c_row):  # written hundreds of cycles from now: ask for the lines already
-        v.prefetch_for_writing(address)
+    def read(j: int) -> list[ir.Value]:
+        cells = column(d, d_row, j)
+        return v.whole_or_part(left[j], lambda mask: [v.load_masked(cell, mask) for cell in cells])
+
+    def write(j: int, sums: list[ir.Value]) -> None:
+        def emit(mask: ir.Value) -> None:
+            for value, cell in zip(sums, cells):
+                v.store_masked(value, cell, mask)
+
+        cells = column(c, c_row, j)
+        v.whole_or_part(left[j], emit)
+
+    step, below = v.builder.mul(a_k, I64(v.size)), v.builder.mul(a_row, I64(BASES * v.size))  # bytes
+    left = [v.builder.sub(lanes, I64(j * v.lanes)) for j in range(vectors)]
+    start = [value for row in zip(*map(read, range(vectors))) for value in row]
+    for j in range(vectors):  # written hundreds of cycles from now: ask for the lines already
+        for cell in column(c, c_row, j):
+            v.prefetch_for_writing(cell)
     _, _, *sums = loop(v.builder, groups, [a, b, *start], one_group)
-    for value, (address, mask) in zip(sums, cells(c, c_row)):
-        v.store_masked(value, address, mask)
+    for j in range(vectors):
+        write(j, sums[j::vectors])
 
 
 @intrinsic
@@ -149,7 +170,8 @@ def _move(typing_context: Any, like: Any, to: Any, to_at: Any, source: Any, sour
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
         v = Vectors(builder, context.get_value_type(like.dtype))
         _, to, to_at, source, source_at, lanes = values
-        v.store(v.load_masked(v.at(source, source_at), v.mask(lanes)), v.at(to, to_at))
+        cell = v.at(source, source_at)
+        v.store(*v.whole_or_part(lanes, lambda mask: [v.load_masked(cell, mask)]), v.at(to, to_at))
         return context.get_dummy_value()
 
     return types.void(like, to, to_at, source, source_at, lanes), codegen

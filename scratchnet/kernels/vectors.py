@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -111,17 +111,35 @@ class Vectors:
         pointer = self.builder.inttoptr(address, self.type.as_pointer())
         self.call(f"llvm.masked.store.{self.suffix}.p0", VOID, vector, pointer, I32(self.size), mask)
 
-    def whole_or_part(self, lanes: ir.Value, emit: Callable[[ir.Value], None]) -> None:
+    def whole_or_part(self, lanes: ir.Value, emit: Callable[[ir.Value], Any]) -> list[ir.Value]:
         """Emit twice, for the mask of a whole vector and for that of its first `lanes`, and choose.
 
-        Processors without masked instructions take a part lane by lane; LLVM sees that the whole needs no mask.
+        Processors without masked instructions take a part lane by lane, and on some that have them a masked store
+        takes ten times as long; LLVM sees that the whole needs no mask.
+
+        Returns:
+            the values that `emit` returns, if it returns any.
         """
-        flags = ir.VectorType(ir.IntType(1), self.lanes)
-        with self.builder.if_else(self.builder.icmp_signed(">=", lanes, I64(self.lanes))) as (whole, part):
+        b, flags = self.builder, ir.VectorType(ir.IntType(1), self.lanes)
+        with b.if_else(b.icmp_signed(">=", lanes, I64(self.lanes))) as (whole, part):
             with whole:
-                emit(ir.Constant(flags, [1] * self.lanes))
+                wholes, from_whole = emit(ir.Constant(flags, [1] * self.lanes)) or [], b.block
             with part:
-                emit(self.mask(lanes))
+                parts, from_part = emit(self.mask(lanes)) or [], b.block
+        chosen = [b.phi(value.type) for value in wholes]
+        for phi, *values in zip(chosen, wholes, parts):
+            phi.add_incoming(values[0], from_whole)
+            phi.add_incoming(values[1], from_part)
+        return chosen
+
+    def opaque(self, integer: ir.Value) -> ir.Value:
+        """The same integer, of which LLVM does not know how it was computed.
+
+        Of addresses that lie equally far apart it would make a chain of additions, one after the other in each turn of
+        a loop; so they stay as many bases with one counter.
+        """
+        nothing = ir.InlineAsm(ir.FunctionType(I64, [I64]), "", "=r,0")
+        return self.builder.call(nothing, [integer])
 
     def flag(self, integer: ir.Value) -> ir.Value:
         """True in every lane where the integer is not 0."""
@@ -166,7 +184,8 @@ def loop(
     left, *state = [b.phi(value.type) for value in (count, *start)]
     then = [b.sub(left, I64(1)), *body(*state)]
     last = b.block  # the body may have loops of its own
-    b.cbranch(b.icmp_signed(">", then[0], I64(0)), inside, after)
+    again = b.cbranch(b.icmp_signed(">", then[0], I64(0)), inside, after)
+    again.set_metadata("llvm.loop", _not_unrolled(b.module))
     for phi, first, value in zip((left, *state), (count, *start), then):
         phi.add_incoming(first, before)
         phi.add_incoming(value, last)
@@ -176,3 +195,11 @@ def loop(
         phi.add_incoming(first, before)
         phi.add_incoming(value, last)
     return end
+
+
+def _not_unrolled(module: ir.Module) -> Any:
+    """A mark of LLVM's: leave this loop as it is. Its bodies fill the registers already."""
+    word = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    mark = ir.MDValue(module, [word], str(len(module.metadata)))
+    mark.operands = (mark, word)
+    return mark
