@@ -2,8 +2,8 @@
 
     c = a b    or    c = a b + bias
 
-The columns of c are cut into strips of STRIP bytes, and these into panels as wide as a tile. All rows of tiles, strip by
-strip, are shared out evenly to the threads:
+The columns of c are cut into strips of STRIP bytes, and these into panels as wide as a tile. The rows of tiles of all
+strips are shared out evenly to the threads:
 
     for each strip of which this thread has rows of tiles
         for each block of K
@@ -98,8 +98,8 @@ def product(
     multiply: int, pack: int, sizes: np.ndarray,
 ) -> None:  # fmt: skip
     """The body of matmul, which other kernels may call: `sizes` is the plan's, edge a bias, sums, or anything."""
-    one, use, turn_a, turn_b, block, panel, abreast = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
-    tile_step, tile_rows, vectors, vector, slots = sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
+    one, use, turn_a, turn_b, block, panel = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    abreast, tile_step, tile_rows, vectors, vector, slots = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
     (m, n), size, width = c.shape, c.itemsize, vectors * vector
     k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
     b_lane, b_k = (k, 1) if turn_b else (1, n)

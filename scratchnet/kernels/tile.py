@@ -42,7 +42,6 @@ from numba.extending import intrinsic
 from scratchnet.kernels.jit import native
 from scratchnet.kernels.vectors import I64, VOID, Vectors, loop, vector_unit
 
-
 BASES = 6  # rows whose addresses are held in registers; those of more rows are so many rows further
 
 
@@ -171,7 +170,8 @@ def _move(typing_context: Any, like: Any, to: Any, to_at: Any, source: Any, sour
         v = Vectors(builder, context.get_value_type(like.dtype))
         _, to, to_at, source, source_at, lanes = values
         cell = v.at(source, source_at)
-        v.store(*v.whole_or_part(lanes, lambda mask: [v.load_masked(cell, mask)]), v.at(to, to_at))
+        (vector,) = v.whole_or_part(lanes, lambda mask: [v.load_masked(cell, mask)])
+        v.store(vector, v.at(to, to_at))
         return context.get_dummy_value()
 
     return types.void(like, to, to_at, source, source_at, lanes), codegen
