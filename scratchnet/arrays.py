@@ -42,7 +42,12 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
         TypeError: not an array, or of another dtype.
         ValueError: of another shape.
     """
-    if type(array) is np.ndarray and array.dtype is dtype and array.flags.carray and _fits(array.shape, shape):
+    if (
+        type(array) is np.ndarray
+        and (array.dtype is dtype or (dtype is None and array.dtype in NATIVE_FLOATS))
+        and array.flags.carray
+        and _fits(array.shape, shape)
+    ):
         return array  # the common case, at once: a small net's step is some ten microseconds of Python
     if not is_plain_array(array):
         raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}; convert it with np.asarray")
@@ -63,7 +68,10 @@ def _fits(got: Shape, wanted: tuple[int | None, ...] | None) -> bool:
     """Whether a shape is the wanted one, where None accepts any size, or any shape."""
     if wanted is None or got == wanted:
         return True
-    return len(wanted) == len(got) and all(want in (None, size) for want, size in zip(wanted, got))
+    for want, size in zip(wanted, got):
+        if want is not None and want != size:
+            return False
+    return len(wanted) == len(got)
 
 
 def is_plain_array(array: Any) -> bool:
@@ -144,7 +152,7 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
             f"got {len(indices)} and {len(matrix.data)}; the matrix is damaged"
         )
     unsigned = indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)  # a negative index is a large one
-    if len(indices) and np.maximum.reduce(unsigned) >= features:
+    if len(indices) and _largest(unsigned) >= features:
         raise ValueError(
             f"{name}: expected column indices from 0 to {features - 1}, got {indices.min()} to {indices.max()}"
         )
@@ -158,7 +166,7 @@ def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray
         and labels.dtype is NATIVE_INT64
         and labels.shape == (count,)
         and labels.flags.carray
-        and (not count or np.maximum.reduce(labels.view(np.uint64)) < classes)  # seen as unsigned, -1 is large
+        and (not count or _largest(labels.view(np.uint64)) < classes)  # seen as unsigned, -1 is large
     ):
         return labels  # the common case, at once
     if not is_plain_array(labels):
@@ -177,6 +185,11 @@ def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray
             f"got {labels[bad[0]]} at index {bad[0]} ({bad.size} bad in all)"
         )
     return np.require(labels, dtype=np.int64, requirements=("C", "A", "W", "E"))
+
+
+def _largest(integers: np.ndarray) -> int:
+    """The largest of at least one: by its index, which NumPy finds in half the time that `max` takes for a batch."""
+    return int(integers.item(integers.argmax()))
 
 
 def check_finite(name: str, array: np.ndarray) -> None:

@@ -22,7 +22,6 @@ import numpy as np
 
 from scratchnet import kernels
 from scratchnet.arrays import (
-    NATIVE_FLOATS,
     check_array,
     check_choice,
     check_finite,
@@ -63,15 +62,13 @@ def softmax_cross_entropy(
     Raises:
         TypeError, ValueError: an argument has another dtype, shape or range.
     """
-    name = "softmax_cross_entropy"
-    check_ops(f"{name}: ops", ops)
-    logits = _check_predictions(f"{name}: logits", logits, rank=2)
-    labels = check_labels(f"{name}: labels", labels, *logits.shape)
-    losses, dlogits = _row_losses(len(logits)), _gradient(f"{name}: out", out, logits)  # (N,), (N, K)
-    weight = _row_weight(name, sample_weight, reduction, len(logits), 1)
-    with np.errstate(all="ignore"):
-        ops.softmax_cross_entropy(losses, dlogits, logits, labels, weight)
-        return float(np.add.reduce(losses)), dlogits
+    check_ops("softmax_cross_entropy: ops", ops)
+    logits = _check_predictions("softmax_cross_entropy: logits", logits, (None, None))
+    labels = check_labels("softmax_cross_entropy: labels", labels, *logits.shape)
+    losses, dlogits = _row_losses(len(logits)), _gradient("softmax_cross_entropy: out", out, logits)  # (N,), (N, K)
+    weight = _row_weight("softmax_cross_entropy", sample_weight, reduction, len(logits), 1)
+    ops.softmax_cross_entropy(losses, dlogits, logits, labels, weight)
+    return _total(losses), dlogits
 
 
 def binary_cross_entropy(
@@ -170,10 +167,9 @@ def gaussian_kl(
     dlog_variance = _gradient("gaussian_kl: out[1]", second, mean, log_variance, dmean)
     losses = _row_losses(rows)
     weight = _row_weight("gaussian_kl", sample_weight, reduction, rows, size)
-    with np.errstate(all="ignore"):
-        flat = (a.reshape(rows, size) for a in (dmean, dlog_variance, mean, log_variance))
-        ops.gaussian_kl(losses, *flat, weight)
-        return float(np.add.reduce(losses)), (dmean, dlog_variance)
+    flat = (a.reshape(rows, size) for a in (dmean, dlog_variance, mean, log_variance))
+    ops.gaussian_kl(losses, *flat, weight)
+    return _total(losses), (dmean, dlog_variance)
 
 
 def l2_penalty(weight: np.ndarray, coefficient: float) -> tuple[float, np.ndarray]:
@@ -210,14 +206,18 @@ def _elementwise(
     rows, size = len(predictions), math.prod(predictions.shape[1:])
     losses, gradient = _row_losses(rows), _gradient(f"{name}: out", out, predictions, targets)  # (N,), (N, ...)
     weight = _row_weight(name, sample_weight, reduction, rows, size)
-    with np.errstate(all="ignore"):  # what overflowed shows in the loss
-        operation(losses, *(a.reshape(rows, size) for a in (gradient, predictions, targets)), weight)
-        return float(np.add.reduce(losses)), gradient
+    operation(losses, *(a.reshape(rows, size) for a in (gradient, predictions, targets)), weight)
+    return _total(losses), gradient
 
 
 def _row_losses(rows: int) -> np.ndarray:
     """Where an operation writes the loss of each row: (N,), for the time of one call."""
     return workspace("losses", rows, np.dtype(np.float64))[:rows]
+
+
+def _total(losses: np.ndarray) -> float:
+    """The loss of a batch. No row's is negative, so nothing but an overflow can go wrong, and that shows."""
+    return float(np.add.reduce(losses))
 
 
 def _gradient(name: str, out: np.ndarray | None, like: np.ndarray, *others: np.ndarray) -> np.ndarray:
@@ -241,12 +241,9 @@ def _two(name: str, out: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.
     return out[0], out[1]
 
 
-def _check_predictions(name: str, array: np.ndarray, rank: int | None = None) -> np.ndarray:
-    """Return `array` as a batch of at least one element, of `rank` axes where that is given."""
-    plain = type(array) is np.ndarray and array.dtype in NATIVE_FLOATS and array.flags.carray
-    if plain and array.size and array.ndim == (rank or array.ndim or 1):
-        return array  # the common case, at once
-    array = check_array(name, array, shape=(None,) * rank if rank else None)
+def _check_predictions(name: str, array: np.ndarray, shape: tuple[None, ...] | None = None) -> np.ndarray:
+    """Return `array` as a batch of at least one element, with as many axes as `shape` has."""
+    array = check_array(name, array, shape=shape)
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name}: expected shape (N, ...) with every size >= 1, got {show_shape(array.shape)}")
     return array

@@ -34,7 +34,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FA
 
 # Below this many elements in the largest array one thread is done before a second one has woken up.
 PARALLEL_FROM = 32_768
-PARALLEL_PRODUCT_FROM = 1_000_000  # multiply-adds
+PARALLEL_PRODUCT_FROM = 2_000_000  # multiply-adds
 
 
 class Kernel:
@@ -49,7 +49,7 @@ class Kernel:
         functools.update_wrapper(self, function)
         self._flatten = flatten
         if numba.config.DISABLE_JIT:
-            self.serial = self.parallel = function
+            self.serial = self.parallel = np.errstate(all="ignore")(function)  # machine code does not warn either
         else:
             self.serial = _compiled(function, parallel=False, fastmath=fastmath)
             # NUMBA_BOUNDSCHECK=1 raises IndexError, which can't leave a parallel body: there it would go unseen
@@ -59,7 +59,10 @@ class Kernel:
         largest = max([a.size for a in args if type(a) is np.ndarray])  # lists: they take less time than generators
         if self._flatten:
             args = tuple([a.reshape(-1) if type(a) is np.ndarray and a.ndim != 1 else a for a in args])
-        self.launch(worth_threads(largest), *args)
+        if worth_threads(largest):
+            self.launch(True, *args)
+        else:
+            self.serial(*args)
 
     def launch(self, parallel: bool, *args: Any) -> None:
         """Run the parallel or the serial body on arguments as they are."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels.jit import exact, workspace, worth_threads
+from scratchnet.kernels.jit import exact, precise, workspace, worth_threads
 
 FEW_UNITS = 8  # below, two units at a time in registers beat a loop over the units
 MANY_UNITS = 128  # measured: sorting pays from about here
@@ -24,7 +24,7 @@ def csr_dense_forward(
 ) -> None:
     """y = x W + b; see reference.csr_dense_forward."""
     forward = _few_units if y.shape[1] < FEW_UNITS else _many_units
-    parallel = worth_threads(data.size * y.shape[1])
+    parallel = worth_threads(data.size * y.shape[1] // 2)  # such an element takes half as long as one of an array
     forward.launch(parallel, y, _unsigned(indptr), _unsigned(indices), data, weight, bias)
 
 
@@ -38,22 +38,30 @@ def csr_dense_backward_weight(
 ) -> None:
     """dW = x^T dy, db = sum_n dy; see reference.csr_dense_backward_weight."""
     indptr, indices, units = _unsigned(indptr), _unsigned(indices), dy.shape[1]
-    np.add.reduce(dy, axis=0, out=dbias)
     if units < FEW_UNITS:
-        _add_few_units.launch(False, dweight, indptr, indices, data, dy)
+        _add_few_units.launch(False, dweight, dbias, indptr, indices, data, dy)
     elif units < MANY_UNITS:
-        _add_by_row.launch(False, dweight, indptr, indices, data, dy)
+        _add_by_row.launch(False, dweight, dbias, indptr, indices, data, dy)
     else:
         features, count, integer = len(dweight), indices.size, np.dtype(np.uint64)
         places = workspace("csr columns", 2 * features + 1, integer)
         row, value = workspace("csr rows", count, integer)[:count], workspace("csr values", count, data.dtype)[:count]
         start, place = places[: features + 1], places[features + 1 : 2 * features + 1]
-        _add_by_column(dweight, start, place, row, value, indptr, indices, data, dy)
+        _add_by_column(dweight, dbias, start, place, row, value, indptr, indices, data, dy)
 
 
 def _unsigned(indices: np.ndarray) -> np.ndarray:
     """The same numbers, none of which is negative, as unsigned integers."""
     return indices.view(UNSIGNED[indices.itemsize])
+
+
+@precise
+def _add_rows(dbias, dy):
+    """dbias = sum_n dy."""
+    dbias[:] = 0
+    for n in range(dy.shape[0]):
+        for u in range(dy.shape[1]):
+            dbias[u] += dy[n, u]
 
 
 @exact
@@ -101,9 +109,10 @@ def _many_units(y, indptr, indices, data, weight, bias):
 
 
 @exact
-def _add_few_units(dweight, indptr, indices, data, dy):
+def _add_few_units(dweight, dbias, indptr, indices, data, dy):
     """dweight = x^T dy, two units at a time."""
     dweight[:] = 0
+    _add_rows(dbias, dy)
     units = dy.shape[1]
     for n in range(dy.shape[0]):
         for left in range(0, units - 1, 2):
@@ -119,9 +128,10 @@ def _add_few_units(dweight, indptr, indices, data, dy):
 
 
 @exact
-def _add_by_row(dweight, indptr, indices, data, dy):
+def _add_by_row(dweight, dbias, indptr, indices, data, dy):
     """dweight = x^T dy, all units of an element at once."""
     dweight[:] = 0
+    _add_rows(dbias, dy)
     for n in range(dy.shape[0]):
         g = dy[n]
         for j in range(indptr[n], indptr[n + 1]):
@@ -131,12 +141,13 @@ def _add_by_row(dweight, indptr, indices, data, dy):
 
 
 @exact
-def _add_by_column(dweight, start, place, row, value, indptr, indices, data, dy):
+def _add_by_column(dweight, dbias, start, place, row, value, indptr, indices, data, dy):
     """dweight = x^T dy, after a counting sort of the elements by column that keeps the order of rows in a column.
 
     Column d has elements start[d] to start[d + 1] of (row, value); the next one goes to place[d].
     """
     one = start.dtype.type(1)
+    _add_rows(dbias, dy)
     start[:] = 0
     for j in range(indices.size):
         start[indices[j] + one] += one

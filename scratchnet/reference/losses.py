@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
+QUIET = np.errstate(all="ignore")  # what overflows shows in the loss
 
+
+@QUIET
 def softmax_cross_entropy(
     losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, labels: np.ndarray, weight: np.ndarray
 ) -> None:
@@ -40,6 +43,7 @@ def softmax_cross_entropy(
     dlogits[rows, labels] = weight * (exps[rows, labels] - total) / total  # p - 1 keeps its digits where p is nearly 1
 
 
+@QUIET
 def binary_cross_entropy(
     losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray
 ) -> None:
@@ -67,6 +71,7 @@ def binary_cross_entropy(
     dlogits[...] = weight[:, None] * np.where(logits < 0, q - targets, (1 - targets) - q)
 
 
+@QUIET
 def mse(
     losses: np.ndarray, dpredictions: np.ndarray, predictions: np.ndarray, targets: np.ndarray, weight: np.ndarray
 ) -> None:
@@ -86,6 +91,7 @@ def mse(
     dpredictions[...] = 2 * weight[:, None] * difference
 
 
+@QUIET
 def gaussian_kl(
     losses: np.ndarray,
     dmean: np.ndarray,
