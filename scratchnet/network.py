@@ -149,6 +149,13 @@ class Sequential:
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], input_shape={self.input_shape})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copy.deepcopy and pickle: a copied layer's weights would no longer lie in the copied flat array."""
+        raise TypeError(
+            "Sequential: expected to stay one object, for its layers are views into its arrays; keep weights with "
+            "best = net.params.copy() and write them back with net.params[...] = best, or use save_checkpoint"
+        )
+
     # --- construction ------------------------------------------------------------------------------------------------
 
     def _check_layers(self) -> None:

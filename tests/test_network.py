@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -243,3 +246,10 @@ def test_a_wrong_gradient_shape_is_refused_and_uses_nothing_up():
 def test_the_dtype_may_be_numpys():
     for dtype in (np.float64, np.dtype("float64"), "float64"):
         assert small_net(dtype=dtype).params.dtype == np.float64
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_copy_whose_layers_would_be_detached_is_refused(duplicate):
+    net = Sequential([Dense(2)], (3,))
+    with pytest.raises(TypeError, match=r"best = net\.params\.copy\(\)"):
+        duplicate(net)
