@@ -106,7 +106,7 @@ def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, widths, space, 
 
 @functools.lru_cache(1024)
 def _plans(rows: int, widths: Widths, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray, int] | tuple[()]:
-    """The widths, the plans of each layer's three products (L, 3, 12), and the size of their workspace.
+    """The widths, the plans of each layer's three products (L, 3, 13), and the size of their workspace.
 
     Nothing where a product is large enough for threads.
     """

@@ -7,7 +7,7 @@ strips are shared out evenly to the threads:
 
     for each strip of which this thread has rows of tiles
         for each block of K
-            pack this block of the strip: whole lines of memory at a time
+            pack this block of the strip: whole lines of memory at a time    (or read it where it is: `in_place`)
             for each of its panels, which stays in the L1 cache
                 run its tiles down the rows: each adds to c what the block gives
 
@@ -29,6 +29,7 @@ from scratchnet.kernels.tile import call
 
 STRIP = 256  # bytes of a row of b that are packed at once
 BLOCK, PANEL = 256, 1 << 15  # the numbers of K in a block, and the bytes of it in a panel, at most
+IN_PLACE_TO = 512  # rows of c: more tiles than these need pay for packing b
 PACK_FROM = 3  # panels: so many must read a turned a before packing it has paid
 ABREAST = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
 NOTHING, ADD, COLLECT = 0, 1, 2  # what happens at the product's edge: c += bias, or sums = the columns of b summed
@@ -79,9 +80,18 @@ def plan(
     panel = (block + vector) * width  # numbers; so many more because a turned square may stick out
     abreast = min(-(-STRIP // (width * dtype.itemsize)), -(-n // width))
     tile_step = rows * k + vector if turn_a and n > PACK_FROM * width else 0
-    constants = _constants(dtype).ctypes.data
-    sizes = np.array([constants, use, turn_a, turn_b, block, panel, abreast, tile_step, rows, vectors, vector, slots])
+    in_place = not turn_b and m <= IN_PLACE_TO and _fits_l1(k, n * dtype.itemsize)
+    tiling = tile_step, rows, vectors, vector, slots
+    sizes = np.array([_constants(dtype).ctypes.data, use, turn_a, turn_b, in_place, block, panel, abreast, *tiling])
     return sizes, slots * abreast * panel - (-m // rows) * tile_step
+
+
+def _fits_l1(rows: int, row_bytes: int) -> bool:
+    """Whether the L1 cache holds a panel of b as it lies in memory: not if its rows fall into a few of the sets.
+
+    Lines that are 4096 bytes apart share one set of eight lines, in most processors. A small b has no such lines.
+    """
+    return row_bytes % 128 > 0 or rows * row_bytes <= 1 << 14
 
 
 @functools.cache
@@ -98,8 +108,10 @@ def product(
     multiply: int, pack: int, sizes: np.ndarray,
 ) -> None:  # fmt: skip
     """The body of matmul, which other kernels may call: `sizes` is the plan's, edge a bias, sums, or anything."""
-    one, use, turn_a, turn_b, block, panel = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-    abreast, tile_step, tile_rows, vectors, vector, slots = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
+    one, use, turn_a, turn_b, in_place, block, panel, abreast = (
+        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
+    )  # fmt: skip
+    tile_step, tile_rows, vectors, vector, slots = sizes[8], sizes[9], sizes[10], sizes[11], sizes[12]
     (m, n), size, width = c.shape, c.itemsize, vectors * vector
     k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
     b_lane, b_k = (k, 1) if turn_b else (1, n)
@@ -120,12 +132,18 @@ def product(
         for s in range(begin // tiles, (end + tiles - 1) // tiles):
             first, last, left = max(0, begin - s * tiles), min(tiles, end - s * tiles), s * strip
             right = min(left + strip, n)
+            whole = (right - left) // width * width if in_place else 0  # lanes that are not packed
             for k0 in range(0, max(k, 1), max(block, 1)):
                 count = min(block, k - k0)
                 b_block = b.ctypes.data + size * (left * b_lane + k0 * b_k)
-                call(pack, buffer, panel, b_block, b_lane, b_k, right - left, count, width, vector)
+                call(
+                    pack, buffer + size * (whole // width * panel), panel, b_block + size * whole, b_lane, b_k,
+                    right - left - whole, count, width, vector,
+                )  # fmt: skip
                 for j in range(left, right, width):
-                    b_panel, lanes = buffer + size * ((j - left) // width * panel), min(width, right - j)
+                    b_panel, b_row, lanes = buffer + size * ((j - left) // width * panel), width, min(width, right - j)
+                    if j - left < whole:
+                        b_panel, b_row = b_block + size * (j - left), n
                     start, sums = one + size, edge.ctypes.data + size * j
                     if use == ADD:
                         start = sums
@@ -135,8 +153,8 @@ def product(
                         rows, a_tile = min(tile_rows, m - t * tile_rows), a_at + size * (t * tile_step + k0 * a_k)
                         call(
                             multiply, rows, vectors, to, n, d, d_row, a_tile, a_row, 0, a_k,
-                            b_panel, width, lanes, 1, count,
+                            b_panel, b_row, lanes, 1, count,
                         )  # fmt: skip
                     if use == COLLECT and first == 0:  # a row of ones times b
                         d = sums if k0 else start
-                        call(multiply, 1, vectors, sums, 0, d, 0, one, 0, 0, 0, b_panel, width, lanes, 1, count)
+                        call(multiply, 1, vectors, sums, 0, d, 0, one, 0, 0, 0, b_panel, b_row, lanes, 1, count)
