@@ -78,7 +78,7 @@ def plan(
     block = min(BLOCK, PANEL // (width * dtype.itemsize))
     block = -(-k // max(1, -(-k // block)))  # of equal size
     panel = (block + vector) * width  # numbers; so many more because a turned square may stick out
-    abreast = min(-(-STRIP // (width * dtype.itemsize)), -(-n // width))
+    abreast = min(-(-STRIP // (width * dtype.itemsize)), max(1, -(-n // width)))
     tile_step = rows * k + vector if turn_a and n > PACK_FROM * width else 0
     in_place = not turn_b and m <= IN_PLACE_TO and _fits_l1(k, n * dtype.itemsize)
     tiling = tile_step, rows, vectors, vector, slots

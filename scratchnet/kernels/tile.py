@@ -42,7 +42,7 @@ from numba.extending import intrinsic
 from scratchnet.kernels.jit import native
 from scratchnet.kernels.vectors import I64, VOID, Vectors, loop, vector_unit
 
-BASES = 6  # rows whose addresses are held in registers; those of more rows are so many rows further
+BASES = 6  # rows whose addresses are held in registers; the others, as many at most, lie so many rows below these
 
 
 class Shape(NamedTuple):
@@ -72,7 +72,10 @@ def describe_tile() -> str:
 
 
 def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> None:
-    """One tile of this many rows and vectors: the picture at the top of the file."""
+    """One tile of this many rows and vectors: the picture at the top of the file.
+
+    While k runs, A[p, g, k] stands at base[p] + at (`opaque` says why), and `at` is all that moves.
+    """
     c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k = args
 
     def column(base: ir.Value, row_step: ir.Value, j: int) -> list[ir.Value]:
@@ -85,12 +88,12 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
 
         def one_k(at: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
             row = [v.load(v.at(b, I64(j * v.lanes))) for j in range(vectors)]
-            further = [at, *(v.opaque(v.builder.add(at, below)) for _ in range(BASES, rows, BASES))]
+            offsets = [at] if rows <= BASES else [at, v.opaque(v.builder.add(at, below))]
             new = []
             for p in range(rows):
-                factor = v.load_spread(v.builder.add(bases[p % BASES], further[p // BASES]))
+                factor = v.load_spread(v.builder.add(bases[p % BASES], offsets[p // BASES]))
                 new += [v.multiply_add(factor, row[j], sums[p * vectors + j]) for j in range(vectors)]
-            return [v.opaque(v.builder.add(at, step)), v.at(b, b_row), *new]
+            return [v.opaque(v.builder.add(at, next_k)), v.at(b, b_row), *new]
 
         _, b, *new = loop(v.builder, k, [I64(0), b, *sums], one_k)
         return [v.at(a, a_group), b, *new]
@@ -107,7 +110,7 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
         cells = column(c, c_row, j)
         v.whole_or_part(left[j], emit)
 
-    step, below = v.builder.mul(a_k, I64(v.size)), v.builder.mul(a_row, I64(BASES * v.size))  # bytes
+    next_k, below = v.builder.mul(a_k, I64(v.size)), v.builder.mul(a_row, I64(BASES * v.size))  # bytes
     left = [v.builder.sub(lanes, I64(j * v.lanes)) for j in range(vectors)]
     start = [value for row in zip(*map(read, range(vectors))) for value in row]
     for j in range(vectors):  # written hundreds of cycles from now: ask for the lines already
