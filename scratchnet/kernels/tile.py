@@ -88,6 +88,10 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
 
         def one_k(at: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
             row = [v.load(v.at(b, I64(j * v.lanes))) for j in range(vectors)]
+            for line in range(
+                0, width, 64
+            ):  # where B is read as it lies in memory, the next panel lies beside this one
+                v.prefetch(v.builder.add(b, I64(width + line)))
             offsets = [at] if rows <= BASES else [at, v.opaque(v.builder.add(at, below))]
             new = []
             for p in range(rows):
@@ -110,12 +114,13 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
         cells = column(c, c_row, j)
         v.whole_or_part(left[j], emit)
 
+    width = vectors * v.lanes * v.size  # bytes of a row of B
     next_k, below = v.builder.mul(a_k, I64(v.size)), v.builder.mul(a_row, I64(BASES * v.size))  # bytes
     left = [v.builder.sub(lanes, I64(j * v.lanes)) for j in range(vectors)]
     start = [value for row in zip(*map(read, range(vectors))) for value in row]
     for j in range(vectors):  # written hundreds of cycles from now: ask for the lines already
         for cell in column(c, c_row, j):
-            v.prefetch_for_writing(cell)
+            v.prefetch(cell, write=True)
     _, _, *sums = loop(v.builder, groups, [a, b, *start], one_group)
     for j in range(vectors):
         write(j, sums[j::vectors])

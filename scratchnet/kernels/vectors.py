@@ -168,10 +168,10 @@ class Vectors:
             return self.call(f"llvm.fma.{self.suffix}", self.type, a, b, c)
         return self.builder.fadd(self.builder.fmul(a, b), c)
 
-    def prefetch_for_writing(self, address: ir.Value) -> None:
-        """Ask for the cache line at an address, to be written soon."""
+    def prefetch(self, address: ir.Value, write: bool = False) -> None:
+        """Ask for the cache line at an address, to be read or written soon; where no memory is, nothing happens."""
         pointer = self.builder.inttoptr(address, I8.as_pointer())
-        self.call("llvm.prefetch.p0", VOID, pointer, I32(1), I32(3), I32(1))
+        self.call("llvm.prefetch.p0", VOID, pointer, I32(int(write)), I32(3), I32(1))
 
 
 def loop(
