@@ -24,7 +24,7 @@ import numpy as np
 from numba import prange
 
 from scratchnet.kernels import tile
-from scratchnet.kernels.jit import kernel, threads_for_product, workspace
+from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspace
 from scratchnet.kernels.tile import call
 
 STRIP = 256  # bytes of a row of b that are packed at once
@@ -108,9 +108,7 @@ def product(
     multiply: int, pack: int, sizes: np.ndarray,
 ) -> None:  # fmt: skip
     """The body of matmul, which other kernels may call: `sizes` is the plan's, edge a bias, sums, or anything."""
-    one, use, turn_a, turn_b, in_place, block, panel, abreast = (
-        sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
-    )  # fmt: skip
+    turn_a, turn_b, in_place, block, panel, abreast = sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
     tile_step, tile_rows, vectors, vector, slots = sizes[8], sizes[9], sizes[10], sizes[11], sizes[12]
     (m, n), size, width = c.shape, c.itemsize, vectors * vector
     k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
@@ -144,17 +142,29 @@ def product(
                     b_panel, b_row, lanes = buffer + size * ((j - left) // width * panel), width, min(width, right - j)
                     if j - left < whole:
                         b_panel, b_row = b_block + size * (j - left), n
-                    start, sums = one + size, edge.ctypes.data + size * j
-                    if use == ADD:
-                        start = sums
-                    for t in range(first, last):
-                        to = c.ctypes.data + size * (t * tile_rows * n + j)
-                        d, d_row = (to, n) if k0 else (start, 0)
-                        rows, a_tile = min(tile_rows, m - t * tile_rows), a_at + size * (t * tile_step + k0 * a_k)
-                        call(
-                            multiply, rows, vectors, to, n, d, d_row, a_tile, a_row, 0, a_k,
-                            b_panel, b_row, lanes, 1, count,
-                        )  # fmt: skip
-                    if use == COLLECT and first == 0:  # a row of ones times b
-                        d = sums if k0 else start
-                        call(multiply, 1, vectors, sums, 0, d, 0, one, 0, 0, 0, b_panel, b_row, lanes, 1, count)
+                    _run_down(
+                        multiply, sizes, size, c.ctypes.data + size * j, m, n, a_at + size * k0 * a_k, tile_step,
+                        a_row, a_k, b_panel, b_row, edge.ctypes.data + size * j, lanes, first, last, k0 == 0, count,
+                    )  # fmt: skip
+
+
+@helper
+def _run_down(
+    multiply, sizes, size, c, m, n, a, tile_step, a_row, a_k, b, b_row, edge, lanes, first, last, fresh, count
+):  # fmt: skip
+    """Run the tiles first .. last of a panel of c: each adds what a block of K gives, a `fresh` one to bias or 0.
+
+    c, a, b, edge: addresses of the panel and of the block.
+    """
+    zeros, use, tile_rows, vectors = sizes[0] + size, sizes[1], sizes[9], sizes[10]
+    start = edge if use == ADD else zeros
+    for t in range(first, last):
+        to = c + size * t * tile_rows * n
+        d, d_row = (start, 0) if fresh else (to, n)
+        call(
+            multiply, min(tile_rows, m - t * tile_rows), vectors, to, n, d, d_row,
+            a + size * t * tile_step, a_row, 0, a_k, b, b_row, lanes, 1, count,
+        )  # fmt: skip
+    if use == COLLECT and first == 0:  # a row of ones times b
+        d = zeros if fresh else edge
+        call(multiply, 1, vectors, edge, 0, d, 0, sizes[0], 0, 0, 0, b, b_row, lanes, 1, count)

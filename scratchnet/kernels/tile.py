@@ -20,7 +20,7 @@ instructions (vectors.py), through numba's @intrinsic. What lets one block serve
 - A has three steps (row, group g, k): a matrix, its transpose, or the overlapping windows of an image.
 - D is C itself (to accumulate), or a bias or a row of zeros with row step 0: three uses, no branch.
 - g is an outer loop with its own step in A: the rows of a convolution's kernel, whose sums never leave the registers.
-- B is a packed panel, as wide as the tile: only C and D need a mask for the last lanes. `pack` makes panels.
+- B is a panel as wide as the tile, made by `pack` or part of a matrix: only C and D need a mask for the last lanes.
 
 Addresses are integers, steps count elements. A kernel reaches the tile by `call(address, arguments of _multiply)`,
 the address being `functions(dtype).multiply`, and so `pack`: compiled once for a dtype. Inlined, they would be compiled
@@ -71,6 +71,12 @@ def describe_tile() -> str:
 # --- the tile ----------------------------------------------------------------------------------------------------
 
 
+def _column(v: Vectors, base: ir.Value, row_step: ir.Value, rows: int, j: int) -> list[ir.Value]:
+    """Where the rows of the j-th vector of a tile lie."""
+    steps = [v.builder.mul(row_step, I64(p)) for p in range(rows)]
+    return [v.at(base, v.builder.add(step, I64(j * v.lanes))) for step in steps]
+
+
 def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> None:
     """One tile of this many rows and vectors: the picture at the top of the file.
 
@@ -78,19 +84,12 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
     """
     c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k = args
 
-    def column(base: ir.Value, row_step: ir.Value, j: int) -> list[ir.Value]:
-        """Where the rows of the j-th vector lie."""
-        steps = [v.builder.mul(row_step, I64(p)) for p in range(rows)]
-        return [v.at(base, v.builder.add(step, I64(j * v.lanes))) for step in steps]
-
     def one_group(a: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
         bases = [v.opaque(v.at(a, v.builder.mul(a_row, I64(p)))) for p in range(min(rows, BASES))]
 
         def one_k(at: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
             row = [v.load(v.at(b, I64(j * v.lanes))) for j in range(vectors)]
-            for line in range(
-                0, width, 64
-            ):  # where B is read as it lies in memory, the next panel lies beside this one
+            for line in range(0, width, 64):  # of the panel beside this one, where B is read as it lies in memory
                 v.prefetch(v.builder.add(b, I64(width + line)))
             offsets = [at] if rows <= BASES else [at, v.opaque(v.builder.add(at, below))]
             new = []
@@ -103,7 +102,7 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
         return [v.at(a, a_group), b, *new]
 
     def read(j: int) -> list[ir.Value]:
-        cells = column(d, d_row, j)
+        cells = _column(v, d, d_row, rows, j)
         return v.whole_or_part(left[j], lambda mask: [v.load_masked(cell, mask) for cell in cells])
 
     def write(j: int, sums: list[ir.Value]) -> None:
@@ -111,7 +110,7 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
             for value, cell in zip(sums, cells):
                 v.store_masked(value, cell, mask)
 
-        cells = column(c, c_row, j)
+        cells = _column(v, c, c_row, rows, j)
         v.whole_or_part(left[j], emit)
 
     width = vectors * v.lanes * v.size  # bytes of a row of B
@@ -119,7 +118,7 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
     left = [v.builder.sub(lanes, I64(j * v.lanes)) for j in range(vectors)]
     start = [value for row in zip(*map(read, range(vectors))) for value in row]
     for j in range(vectors):  # written hundreds of cycles from now: ask for the lines already
-        for cell in column(c, c_row, j):
+        for cell in _column(v, c, c_row, rows, j):
             v.prefetch(cell, write=True)
     _, _, *sums = loop(v.builder, groups, [a, b, *start], one_group)
     for j in range(vectors):
