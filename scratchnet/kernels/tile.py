@@ -42,6 +42,7 @@ from numba.extending import intrinsic
 from scratchnet.kernels.jit import native
 from scratchnet.kernels.vectors import I64, VOID, Vectors, loop, vector_unit
 
+ROWS = 16  # of a matrix that are packed together
 BASES = 6  # rows whose addresses are held in registers; the others, as many at most, lie so many rows below these
 
 
@@ -89,8 +90,6 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
 
         def one_k(at: ir.Value, b: ir.Value, *sums: ir.Value) -> list[ir.Value]:
             row = [v.load(v.at(b, I64(j * v.lanes))) for j in range(vectors)]
-            for line in range(0, width, 64):  # of the panel beside this one, where B is read as it lies in memory
-                v.prefetch(v.builder.add(b, I64(width + line)))
             offsets = [at] if rows <= BASES else [at, v.opaque(v.builder.add(at, below))]
             new = []
             for p in range(rows):
@@ -113,7 +112,6 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
         cells = _column(v, c, c_row, rows, j)
         v.whole_or_part(left[j], emit)
 
-    width = vectors * v.lanes * v.size  # bytes of a row of B
     next_k, below = v.builder.mul(a_k, I64(v.size)), v.builder.mul(a_row, I64(BASES * v.size))  # bytes
     left = [v.builder.sub(lanes, I64(j * v.lanes)) for j in range(vectors)]
     start = [value for row in zip(*map(read, range(vectors))) for value in row]
@@ -170,18 +168,28 @@ def _multiply(
 
 
 @intrinsic
-def _move(typing_context: Any, like: Any, to: Any, to_at: Any, source: Any, source_at: Any, lanes: Any) -> Any:
-    """One vector: to[to_at + l] = source[source_at + l] for l < lanes, then zeros."""
+def _move(typing_context: Any, like: Any, to: Any, to_at: Any, to_row: Any, source: Any, *more: Any) -> Any:
+    """A column of vectors: to[to_at + i to_row + l] = source[source_at + i row + l] for i < rows and l < lanes, then 0.
+
+    A matrix is moved from right to left: each column writes over what the last one let stick out into the next row.
+    """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
         v = Vectors(builder, context.get_value_type(like.dtype))
-        _, to, to_at, source, source_at, lanes = values
-        cell = v.at(source, source_at)
-        (vector,) = v.whole_or_part(lanes, lambda mask: [v.load_masked(cell, mask)])
-        v.store(vector, v.at(to, to_at))
+        _, to, to_at, to_row, source, more_ = values
+        source_at, row, rows, lanes = unpack_tuple(builder, more_)
+
+        def emit(mask: ir.Value) -> None:
+            def one_row(to: ir.Value, source: ir.Value) -> list[ir.Value]:
+                v.store(v.load_masked(source, mask), to)
+                return [v.at(to, to_row), v.at(source, row)]
+
+            loop(builder, rows, [v.at(to, to_at), v.at(source, source_at)], one_row)
+
+        v.whole_or_part(lanes, emit)
         return context.get_dummy_value()
 
-    return types.void(like, to, to_at, source, source_at, lanes), codegen
+    return types.void(like, to, to_at, to_row, source, types.StarArgUniTuple(types.int64, len(more))), codegen
 
 
 @intrinsic
@@ -226,12 +234,14 @@ def _pack(like, to, panel_step, source, lane_step, k_step, lanes, k, width, vect
         width: a multiple of `vector` unless lane_step is 1.
         vector: Shape.lanes.
     """
-    if lane_step == 1:  # lanes lie side by side: move vectors, all panels at one k, for a page of the source is one k
-        for i in range(k):
+    if lane_step == 1:  # lanes lie side by side: move vectors, in all panels at a few k, each of which may be a page
+        for i in range(0, k, ROWS):
+            at, rows = i * width, min(ROWS, k - i)
             for first in range(0, lanes, width):
-                at, end = first // width * panel_step + i * width, min(first + width, lanes)
-                for j in range(first, end, vector):
-                    _move(like, to, at + j - first, source, i * k_step + j, end - j)
+                end = min(width, lanes - first)
+                for j in range((end - 1) // vector * vector, -1, -vector):
+                    _move(like, to, at + j, width, source, i * k_step + first + j, k_step, rows, end - j)
+                at += panel_step
     else:  # k lies side by side: turn squares
         for j in range(0, lanes, vector):
             at = j // width * panel_step + j % width
@@ -268,8 +278,12 @@ def _tile_plain(
     view(c, size, (rows, lanes), (c_row, 1))[...] = sums
 
 
-def _move_plain(size, to, to_at, source, source_at, lanes):
-    _turn_plain(size, to, to_at, 1, source, source_at, 1, 1, lanes)
+def _move_plain(size, to, to_at, to_row, source, source_at, row, rows, lanes):
+    into = view(to + size * to_at, size, (rows, vector_unit().bytes // size), (to_row, 1))
+    lanes = min(lanes, into.shape[1])
+    for i in range(rows):
+        into[i] = 0
+        into[i, :lanes] = view(source + size * (source_at + i * row), size, (1, lanes), (row, 1))
 
 
 def _turn_plain(size, to, to_at, to_row, source, source_at, row, rows, columns):
