@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llvmlite import ir
 from processes import run_code
 
-from scratchnet import threads
+from scratchnet import kernels, threads
 from scratchnet.kernels import jit, tile, vectors
 from scratchnet.kernels.matmul import BLOCK, matmul
 
@@ -104,6 +104,24 @@ def test_nan_and_infinity_travel_and_stay_in_their_places(m, k, n, special):
         matmul(c, a, b, bias)
         with np.errstate(all="ignore"):
             np.testing.assert_array_equal(c, a @ b + bias)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (13, 7, 5), (128, 300, 200), (61, 0, 67), (70, BLOCK + 1, 300)])
+def test_a_relu_at_the_edge_is_that_of_its_own_kernels(m, k, n, dtype):
+    """Forward and backward, with NaN among what is rectified and what is masked."""
+    a, b, bias = operands(m, k, n, "CC", dtype)
+    bias[n // 2] = np.nan
+    c, want, apart = (np.empty((m, n), dtype) for _ in range(3))
+    matmul(apart, a, b, bias)
+    kernels.relu_forward(want, apart)
+    matmul(c, a, b, bias, rectify=True)
+    np.testing.assert_array_equal(c, want)
+    outputs = c.copy()
+    matmul(apart, a, np.ascontiguousarray(b.T), turn_b=True)
+    kernels.relu_backward(want, apart, outputs)
+    matmul(c, a, np.ascontiguousarray(b.T), turn_b=True, outputs=outputs)
+    np.testing.assert_array_equal(c, want)
 
 
 def test_junk_in_the_workspace_reaches_no_result():

@@ -14,23 +14,21 @@ from typing import Any
 import numpy as np
 
 from scratchnet.kernels import tile
-from scratchnet.kernels.activations import relu_backward, relu_forward
-from scratchnet.kernels.dense import dense_backward_input, dense_backward_weight, dense_forward
+from scratchnet.kernels.activations import relu_backward
+from scratchnet.kernels.dense import dense_backward_weight
 from scratchnet.kernels.jit import PARALLEL_PRODUCT_FROM, kernel, workspace
-from scratchnet.kernels.matmul import ADD, COLLECT, NOTHING, plan, product
+from scratchnet.kernels.matmul import ADD, COLLECT, MASK, NOTHING, RECTIFY, matmul, plan, product
 
 Widths = tuple[int, ...]
-_product, _relu_forward, _relu_backward = product.serial, relu_forward.serial, relu_backward.serial
+_product, _relu_backward = product.serial, relu_backward.serial
 
 
 def dense_chain_forward(ys: np.ndarray, x: np.ndarray, params: np.ndarray, widths: Widths, rectify_last: bool) -> None:
     """y_i = max(y_{i-1} W_i + b_i, 0); see reference.dense_chain_forward."""
-    if small := _plans(len(x), widths, x.dtype):
-        return _forward.launch(False, ys, x, params, rectify_last, *_means(x.dtype, *small))
+    if small := _plans(len(x), widths, rectify_last, x.dtype):
+        return _forward.launch(False, ys, x, params, *_means(x.dtype, *small))
     for i, (y, (weight, bias)) in enumerate(zip(_batches(ys, len(x), widths), _parameters(params, widths)), start=1):
-        dense_forward(y, x, weight, bias)
-        if i < len(widths) - 1 or rectify_last:
-            relu_forward(y, y)
+        matmul(y, x, weight, bias, rectify=i < len(widths) - 1 or rectify_last)
         x = y
 
 
@@ -46,7 +44,7 @@ def dense_chain_backward(
     rectify_last: bool,
 ) -> None:
     """dx, dW_i, db_i from dy; see reference.dense_chain_backward."""
-    if small := _plans(len(x), widths, x.dtype):
+    if small := _plans(len(x), widths, rectify_last, x.dtype):
         return _backward.launch(False, dx, dparams, dzs, dy, ys, x, params, rectify_last, *_means(x.dtype, *small))
     inputs, gradients = [x, *_batches(ys, len(x), widths)], list(_batches(dzs, len(x), widths))
     if rectify_last:
@@ -57,24 +55,20 @@ def dense_chain_backward(
     for i, (dweight, dbias) in reversed(list(enumerate(_parameters(dparams, widths)))):
         dense_backward_weight(dweight, dbias, inputs[i], gradients[i])
         if i > 0:
-            dense_backward_input(gradients[i - 1], gradients[i], weights[i])
-            relu_backward(gradients[i - 1], gradients[i - 1], inputs[i])
+            matmul(gradients[i - 1], gradients[i], weights[i], turn_b=True, outputs=inputs[i])
         elif dx.size:
-            dense_backward_input(dx, gradients[0], weights[0])
+            matmul(dx, gradients[0], weights[0], turn_b=True)
 
 
 @kernel
-def _forward(ys, x, params, rectify_last, widths, space, multiply, pack, plans):
+def _forward(ys, x, params, widths, space, multiply, pack, plans):
     """All layers, one behind the other, on one thread."""
     rows, at, p = x.shape[0], 0, 0
     for i in range(widths.size - 1):
         d, u = widths[i], widths[i + 1]
         weight, bias = params[p : p + d * u].reshape(d, u), params[p + d * u : p + d * u + u]
-        flat = ys[at : at + rows * u]
-        y = flat.reshape(rows, u)
+        y = ys[at : at + rows * u].reshape(rows, u)
         _product(y, x, weight, bias, space, multiply, pack, plans[i, 0])
-        if i + 2 < widths.size or rectify_last:
-            _relu_forward(flat, flat)
         x, at, p = y, at + rows * u, p + d * u + u
 
 
@@ -97,28 +91,30 @@ def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, widths, space, 
         inputs = ys[before:at].reshape(rows, d) if i else x
         _product(dweight, inputs, dz, dbias, space, multiply, pack, plans[i, 1])
         if i:
-            into = dzs[before:at]
-            _product(into.reshape(rows, d), dz, weight, into, space, multiply, pack, plans[i, 2])
-            _relu_backward(into, into, ys[before:at])
+            into = dzs[before:at].reshape(rows, d)
+            _product(into, dz, weight, ys[before:at], space, multiply, pack, plans[i, 2])
         elif dx.size:
             _product(dx, dz, weight, dbias, space, multiply, pack, plans[i, 2])
 
 
 @functools.lru_cache(1024)
-def _plans(rows: int, widths: Widths, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray, int] | tuple[()]:
+def _plans(
+    rows: int, widths: Widths, rectify_last: bool, dtype: np.dtype[Any]
+) -> tuple[np.ndarray, np.ndarray, int] | tuple[()]:
     """The widths, the plans of each layer's three products (L, 3, 13), and the size of their workspace.
 
     Nothing where a product is large enough for threads.
     """
     if rows * max(d * u for d, u in pairwise(widths)) >= PARALLEL_PRODUCT_FROM:
         return ()
+    edges = [RECTIFY] * (len(widths) - 2) + [RECTIFY if rectify_last else ADD]
     found = [
         (
-            plan(rows, u, d, False, False, ADD, dtype, 1),  # y = x W
+            plan(rows, u, d, False, False, edge, dtype, 1),  # y = x W + b
             plan(d, u, rows, True, False, COLLECT, dtype, 1),  # dW = x^T dz
-            plan(rows, d, u, False, True, NOTHING, dtype, 1),  # dx = dz W^T
+            plan(rows, d, u, False, True, MASK if i else NOTHING, dtype, 1),  # dx = dz W^T
         )
-        for d, u in pairwise(widths)
+        for i, ((d, u), edge) in enumerate(zip(pairwise(widths), edges))
     ]
     sizes = np.array([[sizes for sizes, _ in layer] for layer in found])
     return np.array(widths), sizes, max(numbers for layer in found for _, numbers in layer)

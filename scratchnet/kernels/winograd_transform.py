@@ -219,9 +219,11 @@ def _to_points(name: int, size: int, cells: int, vector: int, number: int) -> Ca
             if channels - c < vector:
                 source, source_row, source_column = copy, cells * vector, vector
                 for i in range(max(0, top), min(cells, bottom)):
-                    for j in range(max(0, left), min(cells, right)):
-                        at = (i * cells + j) * vector
-                        _move(like, copy, at, array, i * row + j * column + c, channels - c)
+                    at, j = i * cells * vector, max(0, left)
+                    _move(
+                        like, copy, at + j * vector, vector, array, i * row + j * column + c, column,
+                        min(cells, right) - j, channels - c,
+                    )  # fmt: skip
             _transform(
                 like, name, size, points + number * c, side * step, step, 0, 0, 0,
                 source, source_row, source_column, top, bottom, left, right, spare,
@@ -248,9 +250,11 @@ def _from_points(name: int, size: int, cells: int, vector: int, number: int) -> 
             partly = channels - c < vector
             if partly:
                 for i in range(max(0, top), min(cells, bottom)):
-                    for j in range(max(0, left), min(cells, right)):
-                        at = (i * cells + j) * vector
-                        _move(like, copy, at, first, i * start_row + j * start_column, channels - c)
+                    at, j = i * cells * vector, max(0, left)
+                    _move(
+                        like, copy, at + j * vector, vector, first, i * start_row + j * start_column, start_column,
+                        min(cells, right) - j, channels - c,
+                    )  # fmt: skip
                 to, to_row, to_column = copy, cells * vector, vector
                 first, first_row, first_column = copy, cells * vector, vector
             _transform(
