@@ -1,6 +1,7 @@
 """Losses, rows in parallel; equations in reference/losses.py.
 
-A row is summed by one thread in float64: beside its exponentials that is little, and the batch's loss keeps its digits.
+A row is summed by one thread in float64, so that the batch's loss keeps its digits; where each number costs an
+exponential, in parts of PART numbers that are summed in their own dtype, or the loop would run on half vectors.
 Where a difference must be taken first (`gap`, `rest`), an abs that changes nothing stands around it: fastmath may add
 in another order, but not through an abs.
 """
@@ -16,6 +17,7 @@ from scratchnet.kernels.exponential import exp, expm1, log1p, rank, ranked
 from scratchnet.kernels.jit import kernel
 
 BLOCK = 2048  # logits: they stay in the first cache
+PART = 64
 
 
 @kernel
@@ -64,13 +66,17 @@ def binary_cross_entropy(
     for n in prange(logits.shape[0]):
         scale = logits.dtype.type(weight[n])
         total = np.float64(0)
-        for k in range(logits.shape[1]):
-            z, t = logits[n, k], targets[n, k]
-            e = exp(-abs(z))
-            rest = abs(one - t)
-            total += abs(z) * (t if z < zero else rest) + log1p(e)
-            q = e / (one + e)
-            dlogits[n, k] = scale * (q - t if z < zero else rest - q)
+        for first in range(0, logits.shape[1], PART):
+            end = first + PART
+            z, t, dz = logits[n, first:end], targets[n, first:end], dlogits[n, first:end]
+            part = zero
+            for k in range(z.size):
+                e = exp(-abs(z[k]))
+                rest = abs(one - t[k])
+                part += abs(z[k]) * (t[k] if z[k] < zero else rest) + log1p(e)
+                q = e / (one + e)
+                dz[k] = scale * (q - t[k] if z[k] < zero else rest - q)
+            total += np.float64(part)
         losses[n] = weight[n] * total
 
 
