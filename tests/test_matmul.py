@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import ir
+from numba import prange
 from processes import run_code
 
 from scratchnet import kernels, threads
 from scratchnet.kernels import jit, tile, vectors
 from scratchnet.kernels.matmul import BLOCK, matmul
+from scratchnet.kernels.memory import take
 
 # Around the edges of tiles (1 to 12 rows, 4 to 64 lanes), of blocks of K, and primes.
 SIZES = (0, 1, 2, 3, 5, 6, 7, 12, 13, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 97, BLOCK - 1, BLOCK, BLOCK + 1)
@@ -188,6 +190,20 @@ def test_one_and_two_threads_write_the_same_bits_in_this_process():
     finally:
         threads.set_threads(before)
     assert len(digests) == 1
+
+
+@jit.kernel
+def take_all(counter, taken):
+    for i in prange(taken.size):
+        taken[i] = take(counter.ctypes.data)
+
+
+def test_no_number_is_taken_twice():
+    """By as many threads as there are, which all ask at once."""
+    counter, taken = np.array([5]), np.empty(100_000, np.int64)
+    take_all.launch(True, counter, taken)
+    np.testing.assert_array_equal(np.sort(taken), np.arange(5, 100_005))
+    assert counter[0] == 100_005
 
 
 def test_threads_are_worth_it_from_a_size_on_and_never_in_a_forked_child(monkeypatch):
