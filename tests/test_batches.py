@@ -118,6 +118,7 @@ def test_a_memory_map_gives_plain_arrays(tmp_path):
         np.testing.assert_array_equal(xb, scale(X[yb]))
 
 
+@pytest.mark.jit_only  # memory is the same in plain Python, and takes minutes to fill
 def test_only_a_batch_at_a_time_becomes_float():
     import tracemalloc
 

@@ -230,6 +230,7 @@ def test_a_wrong_rung_is_not_timed():
             ladder._check({"NumPy": right, "other": wrong})
 
 
+@pytest.mark.jit_only
 @pytest.mark.parametrize("net", [net for net in NETS if "CNN" not in net.name], ids=lambda n: n.name)
 def test_a_step_in_parts_is_the_same_step(net):
     whole, parts = Training(net, kernels), Training(net, kernels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 import oracles
 import pytest
@@ -147,7 +148,7 @@ def test_cross_entropy_of_extreme_logits(ops, dtype):
 
 @FLOORS
 @pytest.mark.parametrize("value", EXTREMES)
-@pytest.mark.parametrize("classes", [1, 2, 10, 100_000])
+@pytest.mark.parametrize("classes", [1, 2, 10, 1000 if numba.config.DISABLE_JIT else 100_000])
 def test_cross_entropy_of_equal_logits_is_log_k(ops, value, classes):
     logits = np.full((2, classes), value, "float32")
     loss, dlogits = softmax_cross_entropy(logits, np.array([0, classes - 1]), ops=ops)

@@ -11,7 +11,7 @@ import pytest
 
 from scratchnet.data import batches, known, load
 
-pytestmark = pytest.mark.real_data
+pytestmark = [pytest.mark.real_data, pytest.mark.jit_only]  # no kernel reads a file: once is enough
 NAMES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "imdb": (10_000,)}
 
 

@@ -200,6 +200,7 @@ def switch():
     winograd.use(before)
 
 
+@pytest.mark.jit_only  # the direct form of so many channels takes half a minute in plain Python
 def test_the_switch_gives_the_direct_form_back(switch):
     arrays = normal(((4, 16, 16, 32), (5, 5, 32, 32), (32,), (4, 16, 16, 32)), "float32")
     want = three_passes(winograd, *arrays, (2, 2))
