@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import sys
 import threading
@@ -102,7 +103,9 @@ def train_curves(
     processes = max(1, min(cores, len(todo)))
     with _bar(table, len(wanted) * task.epochs), same_threads_after():
         Parallel(n_jobs=processes)(
-            delayed(_train_curve)(task, curve, chosen[curve.name], seed, table.path, max(1, cores // processes))
+            delayed(_train_curve)(
+                task, curve, chosen[curve.name], seed, table.path, max(1, cores // processes), os.getpid()
+            )
             for curve, seed in todo
         )
     table.read()
@@ -155,7 +158,8 @@ def _finished(table: Table, name: str, seed: int, epochs: int) -> bool:
     return len(rows) >= epochs or any(math.isnan(row["cost"]) for row in rows)
 
 
-def _train_curve(task: Task, curve: Curve, settings: Settings, seed: int, path: Path, cores: int) -> None:
+def _train_curve(task: Task, curve: Curve, settings: Settings, seed: int, path: Path, cores: int, run: int) -> None:
+    """Train one line; `run` is the process that asked for it, perhaps this one."""
     threads.set_threads(cores)
     table = Table(path, COLUMNS, KEY)
     net, optimizer = task.start(curve, settings, seed)
@@ -168,6 +172,8 @@ def _train_curve(task: Task, curve: Curve, settings: Settings, seed: int, path: 
 
     def after_epoch(progress: Progress) -> None:
         nonlocal began
+        if run not in (os.getpid(), os.getppid()):  # it was killed, and another may have gone on from the checkpoint
+            os._exit(1)
         row = progress.history.rows[-1]
         row["clean_cost"], _ = evaluate(net, clean.x, clean.y)
         _, row["test_accuracy"] = evaluate(net, task.test.x, task.test.y)

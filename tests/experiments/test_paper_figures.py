@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
 
 import cifar10_cnn
 import imdb_logistic
@@ -20,7 +25,7 @@ from paper.search import COLUMNS as SEARCH_COLUMNS
 from paper.search import KEY as SEARCH_KEY
 from paper.search import grid, search
 from paper.table import Table
-from processes import run_experiment
+from processes import ROOT, run_experiment
 
 from scratchnet.data import load
 from scratchnet.models import logistic
@@ -64,6 +69,46 @@ def test_a_figure_that_was_killed_goes_on(tmp_path):
     assert (tmp_path / "search.csv").read_text() == searched
     refused = run_experiment("mnist_logistic", "--short", "--out", tmp_path, status=2)
     assert "holds the rows of a smoke run" in refused.stderr
+
+
+ENDLESS = """
+    import sys
+    from pathlib import Path
+    from paper.curves import Curve, train_curves
+    from scratchnet.optimizers import Adam
+    from test_paper_figures import digits_task, new_table
+
+    two = [Curve("Adam", Adam, []), Curve("RMSProp", Adam, [])]
+    settings = dict.fromkeys(("Adam", "RMSProp"), {"lr": 0.001})
+    train_curves(digits_task(10**6), two, settings, [0], new_table(Path(sys.argv[1])), 2)
+"""
+
+
+@pytest.mark.jit_only
+@pytest.mark.skipif(os.name == "nt", reason="Windows tells no process that its parent is gone")
+def test_the_processes_of_a_killed_run_end_with_it(tmp_path):
+    """Or they would write the epochs that the next run trains again."""
+    paths = [str(ROOT), str(ROOT / "experiments"), str(ROOT / "tests"), str(ROOT / "tests" / "experiments")]
+    command = [sys.executable, "-c", textwrap.dedent(ENDLESS), str(tmp_path)]
+    run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, stderr=subprocess.DEVNULL)
+    rows = tmp_path / "curves.csv"
+    wait_until(lambda: rows.exists() and all(name in rows.read_text() for name in ("Adam", "RMSProp")))
+    run.kill()
+    run.wait()
+    lengths = [-1, rows.stat().st_size]
+
+    def at_rest():
+        lengths.append(rows.stat().st_size)
+        return lengths[-1] == lengths[-2] == lengths[-3]
+
+    wait_until(at_rest, every=1.0)
+
+
+def wait_until(true, every=0.1, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(every)
 
 
 # --- the checks ----------------------------------------------------------------------------------------------------
