@@ -42,7 +42,7 @@ from numba.extending import intrinsic
 from scratchnet.kernels.jit import native
 from scratchnet.kernels.vectors import I64, VOID, Vectors, loop, vector_unit
 
-ROWS = 16  # of a matrix that are packed together
+ROWS, AHEAD = 16, 48  # of a matrix that are packed together; and so many further on, those that are asked for
 BASES = 6  # rows whose addresses are held in registers; the others, as many at most, lie so many rows below these
 
 
@@ -222,6 +222,18 @@ def _turn(typing_context: Any, like: Any, to: Any, to_at: Any, to_row: Any, sour
     return types.void(like, to, to_at, to_row, source, types.StarArgUniTuple(types.int64, len(more))), codegen
 
 
+@intrinsic
+def _ask(typing_context: Any, like: Any, source: Any, at: Any) -> Any:
+    """Ask for the line of memory in which source[at] lies, to be read soon."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
+        v = Vectors(builder, context.get_value_type(like.dtype))
+        v.prefetch(v.at(*values[1:]), cache=2)
+        return context.get_dummy_value()
+
+    return types.void(like, source, at), codegen
+
+
 def _pack(like, to, panel_step, source, lane_step, k_step, lanes, k, width, vector):
     """Copy a matrix, as it is or transposed, into panels of `width` lanes, where each k is one run of numbers.
 
@@ -237,6 +249,9 @@ def _pack(like, to, panel_step, source, lane_step, k_step, lanes, k, width, vect
     if lane_step == 1:  # lanes lie side by side: move vectors, in all panels at a few k, each of which may be a page
         for i in range(0, k, ROWS):
             at, rows = i * width, min(ROWS, k - i)
+            for row in range(i + AHEAD, min(i + AHEAD + ROWS, k)):  # processors look ahead by themselves within a page
+                for j in range(0, lanes, vector):
+                    _ask(like, source, row * k_step + j)
             for first in range(0, lanes, width):
                 end = min(width, lanes - first)
                 for j in range((end - 1) // vector * vector, -1, -vector):
@@ -293,6 +308,10 @@ def _turn_plain(size, to, to_at, to_row, source, source_at, row, rows, columns):
     view(to + size * to_at, size, shape, (1, to_row))[...] = square
 
 
+def _ask_plain(size, source, at):
+    """Nothing: it is only about time."""
+
+
 # --- how kernels reach them --------------------------------------------------------------------------------------
 
 
@@ -330,5 +349,5 @@ def _call_plain(function: Any, *args: int) -> None:
 
 
 if numba.config.DISABLE_JIT:
-    _tile, _move, _turn, _call = _tile_plain, _move_plain, _turn_plain, _call_plain
+    _tile, _move, _turn, _ask, _call = _tile_plain, _move_plain, _turn_plain, _ask_plain, _call_plain
 call = _call

@@ -168,10 +168,14 @@ class Vectors:
             return self.call(f"llvm.fma.{self.suffix}", self.type, a, b, c)
         return self.builder.fadd(self.builder.fmul(a, b), c)
 
-    def prefetch(self, address: ir.Value, write: bool = False) -> None:
-        """Ask for the cache line at an address, to be read or written soon; where no memory is, nothing happens."""
+    def prefetch(self, address: ir.Value, write: bool = False, cache: int = 1) -> None:
+        """Ask for the line at an address, to be read or written soon; where no memory is, nothing happens.
+
+        Args:
+            cache: 1 or 2, the one to bring it to. The second takes more requests before it makes the processor wait.
+        """
         pointer = self.builder.inttoptr(address, I8.as_pointer())
-        self.call("llvm.prefetch.p0", VOID, pointer, I32(int(write)), I32(3), I32(1))
+        self.call("llvm.prefetch.p0", VOID, pointer, I32(int(write)), I32(4 - cache), I32(1))
 
 
 def loop(
