@@ -22,6 +22,7 @@ from scratchnet.layers import (
     Residual,
     Tanh,
 )
+from scratchnet.layers.base import Layer
 
 
 def small_net(**options):
@@ -50,6 +51,36 @@ def test_assigning_a_parameter_is_refused(name):
     with pytest.raises(AttributeError, match=rf"Dense\.{name} is a view .* write layer\.{name}\[\.\.\.\] = value"):
         setattr(net.layers[0], name, np.zeros(3))
     getattr(net.layers[0], name)[...] = 1
+
+
+def test_layers_of_a_class_differ_in_what_they_train():
+    """Parameters are properties of the class: a layer without a bias must find its zeros there, whoever came first."""
+    without, _ = Sequential([Dense(3, bias=False)], (2,)), small_net()
+    assert not without.layers[0].bias.any() and list(without.parameters()) == ["0.weight"]
+    assert np.array_equal(without.forward(np.ones((1, 2), np.float32))[0], without.layers[0].weight.sum(axis=0))
+    with pytest.raises(AttributeError, match="write layer"):
+        without.layers[0].bias = np.ones(3, np.float32)
+
+
+def test_a_layer_may_assign_its_parameters_before_it_is_in_a_net():
+    class Scale(Layer):
+        def __init__(self):
+            super().__init__()
+            self.factor = None
+
+        def build(self, input_shape):
+            self.parameter_shapes = {"factor": (1,)}
+            self.input_shape = self.output_shape = input_shape
+            return input_shape
+
+        def initialize(self, rng):
+            self.factor[...] = 2
+
+        def _forward(self, x, train):
+            return x * self.factor
+
+    for net in (Sequential([Scale()], (2,)), Sequential([Scale()], (2,))):
+        assert np.array_equal(net.forward(np.ones((1, 2), np.float32)), [[2, 2]])
 
 
 def test_names_reach_into_layers():

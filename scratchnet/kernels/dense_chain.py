@@ -26,7 +26,8 @@ _product, _relu_backward = product.serial, relu_backward.serial
 def dense_chain_forward(ys: np.ndarray, x: np.ndarray, params: np.ndarray, widths: Widths, rectify_last: bool) -> None:
     """y_i = max(y_{i-1} W_i + b_i, 0); see reference.dense_chain_forward."""
     if small := _plans(len(x), widths, rectify_last, x.dtype):
-        return _forward.launch(False, ys, x, params, *_means(x.dtype, *small))
+        functions, sizes, numbers = small
+        return _forward.serial(ys, x, params, workspace("matmul", numbers, x.dtype), *functions, *sizes)
     for i, (y, (weight, bias)) in enumerate(zip(_batches(ys, len(x), widths), _parameters(params, widths)), start=1):
         matmul(y, x, weight, bias, rectify=i < len(widths) - 1 or rectify_last)
         x = y
@@ -45,7 +46,9 @@ def dense_chain_backward(
 ) -> None:
     """dx, dW_i, db_i from dy; see reference.dense_chain_backward."""
     if small := _plans(len(x), widths, rectify_last, x.dtype):
-        return _backward.launch(False, dx, dparams, dzs, dy, ys, x, params, rectify_last, *_means(x.dtype, *small))
+        functions, sizes, numbers = small
+        space = workspace("matmul", numbers, x.dtype)
+        return _backward.serial(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, *functions, *sizes)
     inputs, gradients = [x, *_batches(ys, len(x), widths)], list(_batches(dzs, len(x), widths))
     if rectify_last:
         relu_backward(gradients[-1], dy, inputs[-1])
@@ -61,7 +64,7 @@ def dense_chain_backward(
 
 
 @kernel
-def _forward(ys, x, params, widths, space, multiply, pack, plans):
+def _forward(ys, x, params, space, multiply, pack, widths, plans):
     """All layers, one behind the other, on one thread."""
     rows, at, p = x.shape[0], 0, 0
     for i in range(widths.size - 1):
@@ -73,7 +76,7 @@ def _forward(ys, x, params, widths, space, multiply, pack, plans):
 
 
 @kernel
-def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, widths, space, multiply, pack, plans):
+def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, multiply, pack, widths, plans):
     """All layers, the last one first, on one thread."""
     rows, at, p, flat = x.shape[0], ys.size, params.size, dy.reshape(-1)
     last = at - flat.size
@@ -100,8 +103,8 @@ def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, widths, space, 
 @functools.lru_cache(1024)
 def _plans(
     rows: int, widths: Widths, rectify_last: bool, dtype: np.dtype[Any]
-) -> tuple[np.ndarray, np.ndarray, int] | tuple[()]:
-    """The widths, the plans of each layer's three products (L, 3, 13), and the size of their workspace.
+) -> tuple[tile.Functions, tuple[np.ndarray, np.ndarray], int] | tuple[()]:
+    """The tile; the widths, and the plans of each layer's three products (L, 3, 13); the size of their workspace.
 
     Nothing where a product is large enough for threads.
     """
@@ -117,12 +120,7 @@ def _plans(
         for i, ((d, u), edge) in enumerate(zip(pairwise(widths), edges))
     ]
     sizes = np.array([[sizes for sizes, _ in layer] for layer in found])
-    return np.array(widths), sizes, max(numbers for layer in found for _, numbers in layer)
-
-
-def _means(dtype: np.dtype[Any], widths: np.ndarray, plans: np.ndarray, numbers: int) -> tuple[Any, ...]:
-    """What both kernels take behind their arrays."""
-    return widths, workspace("matmul", numbers, dtype), *tile.functions(dtype), plans
+    return tile.functions(dtype), (np.array(widths), sizes), max(numbers for layer in found for _, numbers in layer)
 
 
 def _parameters(flat: np.ndarray, widths: Widths) -> Iterator[tuple[np.ndarray, np.ndarray]]:

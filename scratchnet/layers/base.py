@@ -7,6 +7,7 @@ buffers, and makes sure that a backward pass follows its own forward pass.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +39,8 @@ class Layer:
         self._buffer_shapes: dict[str, tuple[Shape, Any]] = {}  # name -> (shape of one example, dtype or None)
         self._buffers: dict[str, np.ndarray] = {}
         self._kept: tuple | None = None
+        self._x_shape: Shape | None = None  # of the last batch forward, and of what backward takes after it
+        self._dy_shape: Shape | None = None
         self._bound = False
 
     def __repr__(self) -> str:
@@ -79,9 +82,10 @@ class Layer:
         Raises:
             TypeError, ValueError: x has another dtype or shape, or no rows.
         """
-        if not (self._bound and self._is_ready(x, self.input_shape)):
+        if not self._is_ready(x, self._x_shape):
             self._require_net()
             x = self._check_batch(x)
+            self._x_shape, self._dy_shape = x.shape, (x.shape[0], *self.output_shape)
         self._kept = None
         return self._forward(x, train)
 
@@ -103,9 +107,8 @@ class Layer:
                 f"{self._name()}.backward: expected a forward(x, train=True) just before, found none left; "
                 "each training forward serves one backward, and a forward without train=True discards it"
             )
-        rows = self._kept[0].shape[0]
-        if not (self._is_ready(dy, self.output_shape) and dy.shape[0] == rows):
-            dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, (rows, *self.output_shape))
+        if not self._is_ready(dy, self._dy_shape):
+            dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, self._dy_shape)
         kept, self._kept = self._kept, None
         return self._backward(dy, kept, input_gradient)
 
@@ -132,23 +135,17 @@ class Layer:
     ) -> None:
         """Attach the floor, and the views into the net's flat arrays as `name` and `dname`."""
         self.ops, self.dtype = ops, dtype
-        for name in self.parameter_shapes:
-            setattr(self, name, params[name])
-            setattr(self, f"d{name}", grads[name])
+        views = {**params, **{f"d{name}": grad for name, grad in grads.items()}}
         if not self.use_bias:  # the operations always add one: zeros here, and a gradient nobody reads
-            self.bias, self.dbias = np.zeros(self.output_shape[-1], dtype), np.empty(self.output_shape[-1], dtype)
+            units = self.output_shape[-1]
+            views |= {"bias": np.zeros(units, dtype), "dbias": np.empty(units, dtype)}
+        for name, view in views.items():
+            _make_read_only(type(self), name)
+            setattr(self, name, view)
         self._bound = True
 
     def seed_with(self, seed: int, index: int) -> None:
         """Take the net's seed and this layer's number in it; for layers that draw random numbers while training."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name[0] != "_" and self.__dict__.get("_bound") and name.removeprefix("d") in self.parameter_shapes:
-            raise AttributeError(
-                f"{self._name()}.{name} is a view into the net's flat array, and assigning would detach it; "
-                f"write layer.{name}[...] = value"
-            )
-        object.__setattr__(self, name, value)
 
     def _declare_buffer(self, name: str, shape: Shape, dtype: Any = None) -> None:
         """Announce a buffer of (N, *shape), of the net's dtype unless another is given."""
@@ -162,15 +159,9 @@ class Layer:
             held = self._buffers[name] = np.empty((rows, *shape), dtype or self.dtype)
         return held if len(held) == rows else held[:rows]
 
-    def _is_ready(self, batch: Any, shape: Shape) -> bool:
+    def _is_ready(self, batch: Any, shape: Shape | None) -> bool:
         """Whether a batch passes every check and needs no copy, asked at once: so it is at each step inside a net."""
-        return (
-            type(batch) is np.ndarray
-            and batch.dtype is self.dtype
-            and batch.shape[1:] == shape
-            and batch.shape[:1] > (0,)
-            and batch.flags.carray
-        )
+        return type(batch) is np.ndarray and batch.shape == shape and batch.dtype is self.dtype and batch.flags.carray
 
     def _check_batch(self, x: Any) -> Any:
         x = check_array(f"{self._name()}.forward: x", x, self.dtype, (None, *self.input_shape))
@@ -193,3 +184,19 @@ class Layer:
             raise ValueError(
                 f"{self._name()}: expected examples of shape {meaning}, got {show_shape(input_shape)}; {remedy}"
             )
+
+
+def _make_read_only(kind: type[Layer], name: str) -> None:
+    """Make an attribute of a class of layers one that a layer inside a net does not let go of."""
+    if isinstance(getattr(kind, name, None), property):
+        return
+
+    def write(layer: Layer, value: Any) -> None:
+        if layer._bound:
+            raise AttributeError(
+                f"{layer._name()}.{name} is a view into the net's flat array, and assigning would detach it; "
+                f"write layer.{name}[...] = value"
+            )
+        setattr(layer, f"_{name}", value)
+
+    setattr(kind, name, property(attrgetter(f"_{name}"), write))
