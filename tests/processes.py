@@ -11,6 +11,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def import_path(*more: Path) -> str:
+    """The PYTHONPATH of a process that imports scratchnet, what experiments/ share, and what lies in `more`."""
+    return os.pathsep.join([str(ROOT), str(ROOT / "experiments"), *map(str, more), os.environ.get("PYTHONPATH", "")])
+
+
 def run(*arguments: object, status: int = 0, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Run Python, which must exit with `status`.
 
@@ -18,8 +23,7 @@ def run(*arguments: object, status: int = 0, **environment: str | None) -> subpr
         arguments: of Python's command line.
         environment: variables to set; None removes one.
     """
-    paths = [str(ROOT), str(ROOT / "experiments"), os.environ.get("PYTHONPATH", "")]
-    variables = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
+    variables = dict(os.environ, PYTHONPATH=import_path())
     for name, value in environment.items():
         variables.pop(name, None)
         if value is not None:

@@ -34,6 +34,7 @@ class Figure:
         make_tasks: arguments of the command line -> the task of the search, and that of the curves.
         check: costs and test accuracies -> the checks of the full setting. check_short: of the short one.
         draw: writes the picture: path, costs.
+        more: lines of the full setting alone.
     """
 
     script: str
@@ -43,17 +44,22 @@ class Figure:
     check: Callable[[Numbers, Numbers], list[Check]]
     check_short: Callable[[Numbers, Numbers], list[Check]]
     draw: Callable[[Path, Numbers], None]
+    more: Sequence[Curve] = ()
 
     def main(self, arguments: list[str] | None = None) -> int:
         """Search, train, draw and check; returns the exit status."""
         parser = make_parser(self.script, self.description)
-        names = [curve.name for curve in self.curves]
+        every = [curve.name for curve in (*self.curves, *self.more)]
         parser.add_argument(
-            "--curves", nargs="+", choices=names, metavar="NAME", help=f"train these alone and stop there; of: {names}"
+            "--curves", nargs="+", choices=every, metavar="NAME", help=f"train these alone and stop there; of: {every}"
         )
         args = parse(parser, arguments)
         trial, task = self.make_tasks(args)
-        wanted = [curve for curve in self.curves if curve.name in (args.curves or names)]
+        curves = [*self.curves, *(self.more if args.mode == "full" else ())]
+        names = [curve.name for curve in curves]
+        if foreign := [name for name in args.curves or () if name not in names]:
+            parser.error(f"argument --curves: expected some of {names} for --{args.mode}, got {foreign}")
+        wanted = [curve for curve in curves if curve.name in (args.curves or names)]
         chosen = self.choose(wanted, trial, args)
         table = Table(args.out / f"{self.script}.csv", training.COLUMNS, training.KEY)
         train_curves(task, wanted, chosen, args.seed, table, args.threads)

@@ -25,7 +25,7 @@ from paper.search import COLUMNS as SEARCH_COLUMNS
 from paper.search import KEY as SEARCH_KEY
 from paper.search import grid, search
 from paper.table import Table
-from processes import ROOT, run_experiment
+from processes import ROOT, import_path, run_experiment
 
 from scratchnet.data import load
 from scratchnet.models import logistic
@@ -88,9 +88,9 @@ ENDLESS = """
 @pytest.mark.skipif(os.name == "nt", reason="Windows tells no process that its parent is gone")
 def test_the_processes_of_a_killed_run_end_with_it(tmp_path):
     """Or they would write the epochs that the next run trains again."""
-    paths = [str(ROOT), str(ROOT / "experiments"), str(ROOT / "tests"), str(ROOT / "tests" / "experiments")]
     command = [sys.executable, "-c", textwrap.dedent(ENDLESS), str(tmp_path)]
-    run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, stderr=subprocess.DEVNULL)
+    paths = import_path(ROOT / "tests", ROOT / "tests" / "experiments")
+    run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stderr=subprocess.DEVNULL)
     rows = tmp_path / "curves.csv"
     wait_until(lambda: rows.exists() and all(name in rows.read_text() for name in ("Adam", "RMSProp")))
     run.kill()
@@ -161,6 +161,20 @@ def test_the_papers_own_curves_pass_the_hard_checks(script):
 def test_a_wrong_curve_fails_a_hard_check(script, curve, factor):
     costs, accuracies = as_in_the_paper(script)
     assert failed(MODULES[script].check(costs | {curve: costs[curve] * factor}, accuracies))
+
+
+def test_the_better_of_two_rates_counts():
+    costs, accuracies = as_in_the_paper("mnist_mlp")
+    slower = {curve.name: costs[curve.name.split(",")[0]] * 1.5 for curve in mnist_mlp.SLOWER}
+    poor = {name: share - 0.2 for name, share in accuracies.items()}
+    assert mnist_mlp.better(costs | slower) == {name: name for name in costs}
+    checks = mnist_mlp.check(costs | slower, accuracies | {name: poor[name.split(",")[0]] for name in slower})
+    assert checks == mnist_mlp.check(costs, accuracies)
+    faster = {name: cost / 2 for name, cost in slower.items()}
+    assert mnist_mlp.better(costs | faster)["Adam"] == "Adam, lr 1e-4"
+    lost = {"Adam, lr 1e-4": costs["Adam"] * np.nan}
+    assert mnist_mlp.better(costs | lost)["Adam"] == "Adam"
+    assert failed(mnist_mlp.check(costs | {"AdaGrad, lr 0.003": costs["Adam"] / 2}, accuracies))
 
 
 @pytest.mark.parametrize("script", ["mnist_logistic", "imdb_logistic", "mnist_mlp"])
@@ -249,9 +263,15 @@ def test_the_search_finds_the_lowest_cost_and_tries_nothing_twice(tmp_path):
     written = searched.path.read_text()
     search(digits_task(), [curve], Table(searched.path, SEARCH_COLUMNS, SEARCH_KEY), 1)
     assert searched.path.read_text() == written
-    hopeless = Curve("SGDNesterov", SGD, [curve.grid[2]])
+    hopeless = Curve("SGDNesterov", SGD, curve.grid[2:] * 2)
     with pytest.raises(ArithmeticError, match="all settings of SGDNesterov diverge"):
         search(digits_task(), [hopeless], searched, 1)
+
+
+def test_one_setting_needs_no_search(tmp_path):
+    searched = Table(tmp_path / "search.csv", SEARCH_COLUMNS, SEARCH_KEY)
+    assert search(digits_task(), [Curve("Adam", Adam, grid(lr=[0.1]))], searched, 1) == {"Adam": {"lr": 0.1}}
+    assert not list(searched)
 
 
 @pytest.mark.parametrize("lr", [0.1, inverse_square_root(0.1)])
@@ -289,6 +309,12 @@ def test_options_say_what_is_wrong(tmp_path, capsys):
         with pytest.raises(SystemExit):
             options.parse(parser, ["--out", str(tmp_path), *arguments])
         assert "expected" in (shown := capsys.readouterr().err) or "not allowed" in shown
+
+
+def test_curves_of_the_full_setting_are_refused_elsewhere(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        mnist_mlp.FIGURE.main(["--smoke", "--out", str(tmp_path), "--curves", "Adam, lr 1e-4"])
+    assert "got ['Adam, lr 1e-4']" in capsys.readouterr().err
 
 
 def test_a_name_outside_the_legend_is_an_error(tmp_path):
