@@ -34,7 +34,7 @@ class Figure:
         make_tasks: arguments of the command line -> the task of the search, and that of the curves.
         check: costs and test accuracies -> the checks of the full setting. check_short: of the short one.
         draw: writes the picture: path, costs.
-        more: lines of the full setting alone.
+        more: lines of the full setting alone, each with one setting, for which there is no search.
     """
 
     script: str
@@ -60,7 +60,8 @@ class Figure:
         if foreign := [name for name in args.curves or () if name not in names]:
             parser.error(f"argument --curves: expected some of {names} for --{args.mode}, got {foreign}")
         wanted = [curve for curve in curves if curve.name in (args.curves or names)]
-        chosen = self.choose(wanted, trial, args)
+        chosen = self.choose([curve for curve in wanted if curve in self.curves], trial, args)
+        chosen |= {curve.name: curve.grid[0] for curve in wanted if curve in self.more}
         table = Table(args.out / f"{self.script}.csv", training.COLUMNS, training.KEY)
         train_curves(task, wanted, chosen, args.seed, table, args.threads)
         if args.curves:

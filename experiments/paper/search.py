@@ -30,12 +30,12 @@ def search(task: Task, curves: Sequence[Curve], table: Table, processes: int) ->
 
     Every trial starts from the same weights, seed 0, and takes one thread in one of `processes`; its row, of COLUMNS,
     is written when it is done, and skipped when it is there already. The cost is that of the last pass; one that
-    diverges costs infinity. A curve with one setting has no choice, and no trial.
+    diverges costs infinity.
 
     Raises:
         ArithmeticError: all settings of a curve diverge.
     """
-    trials = [(curve, settings) for curve in curves if len(curve.grid) > 1 for settings in curve.grid]
+    trials = [(curve, settings) for curve in curves for settings in curve.grid]
     todo = [(curve, settings) for curve, settings in trials if _key(task, curve, settings) not in table]
     with (
         tqdm(total=len(trials), initial=len(trials) - len(todo), unit=" trials", dynamic_ncols=True) as bar,
@@ -77,8 +77,6 @@ def _key(task: Task, curve: Curve, settings: Settings) -> Row:
 
 
 def _best(curve: Curve, costs: dict[str, float]) -> Settings:
-    if len(curve.grid) == 1:
-        return curve.grid[0]
     best = min(curve.grid, key=lambda settings: costs[curve.name + json.dumps(settings)])
     if math.isinf(costs[curve.name + json.dumps(best)]):
         raise ArithmeticError(f"search: all settings of {curve.name} diverge; widen its grid to smaller rates")
