@@ -22,6 +22,7 @@ import numpy as np
 
 from scratchnet import kernels
 from scratchnet.arrays import (
+    NATIVE_FLOATS,
     check_array,
     check_choice,
     check_finite,
@@ -36,7 +37,6 @@ from scratchnet.arrays import (
 from scratchnet.kernels.jit import workspace
 
 REDUCTIONS = ("mean", "sum", "batchmean")
-FLOAT64 = np.dtype(np.float64)
 
 
 def softmax_cross_entropy(
@@ -213,7 +213,7 @@ def _elementwise(
 
 def _row_losses(rows: int) -> np.ndarray:
     """Where an operation writes the loss of each row: (N,), for the time of one call."""
-    return workspace("losses", rows, FLOAT64)[:rows]
+    return workspace("losses", rows, NATIVE_FLOATS[1])[:rows]
 
 
 def _total(losses: np.ndarray) -> float:

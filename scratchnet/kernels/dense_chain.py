@@ -26,8 +26,8 @@ _product, _relu_backward = product.serial, relu_backward.serial
 def dense_chain_forward(ys: np.ndarray, x: np.ndarray, params: np.ndarray, widths: Widths, rectify_last: bool) -> None:
     """y_i = max(y_{i-1} W_i + b_i, 0); see reference.dense_chain_forward."""
     if small := _plans(len(x), widths, rectify_last, x.dtype):
-        functions, sizes, numbers = small
-        return _forward.serial(ys, x, params, workspace("matmul", numbers, x.dtype), *functions, *sizes)
+        numbers, *means = small
+        return _forward.serial(ys, x, params, workspace("matmul", numbers, x.dtype), *means)
     for i, (y, (weight, bias)) in enumerate(zip(_batches(ys, len(x), widths), _parameters(params, widths)), start=1):
         matmul(y, x, weight, bias, rectify=i < len(widths) - 1 or rectify_last)
         x = y
@@ -46,9 +46,9 @@ def dense_chain_backward(
 ) -> None:
     """dx, dW_i, db_i from dy; see reference.dense_chain_backward."""
     if small := _plans(len(x), widths, rectify_last, x.dtype):
-        functions, sizes, numbers = small
+        numbers, *means = small
         space = workspace("matmul", numbers, x.dtype)
-        return _backward.serial(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, *functions, *sizes)
+        return _backward.serial(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, *means)
     inputs, gradients = [x, *_batches(ys, len(x), widths)], list(_batches(dzs, len(x), widths))
     if rectify_last:
         relu_backward(gradients[-1], dy, inputs[-1])
@@ -101,10 +101,8 @@ def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, multiply
 
 
 @functools.lru_cache(1024)
-def _plans(
-    rows: int, widths: Widths, rectify_last: bool, dtype: np.dtype[Any]
-) -> tuple[tile.Functions, tuple[np.ndarray, np.ndarray], int] | tuple[()]:
-    """The tile; the widths, and the plans of each layer's three products (L, 3, 13); the size of their workspace.
+def _plans(rows: int, widths: Widths, rectify_last: bool, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """The size of the workspace; the tile, the widths, and the plans of each layer's three products (L, 3, 13).
 
     Nothing where a product is large enough for threads.
     """
@@ -120,7 +118,8 @@ def _plans(
         for i, ((d, u), edge) in enumerate(zip(pairwise(widths), edges))
     ]
     sizes = np.array([[sizes for sizes, _ in layer] for layer in found])
-    return tile.functions(dtype), (np.array(widths), sizes), max(numbers for layer in found for _, numbers in layer)
+    most = max(numbers for layer in found for _, numbers in layer)
+    return most, *tile.functions(dtype), np.array(widths), sizes
 
 
 def _parameters(flat: np.ndarray, widths: Widths) -> Iterator[tuple[np.ndarray, np.ndarray]]:
