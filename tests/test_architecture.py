@@ -30,6 +30,7 @@ FLOORS = [
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 HOW_NOT_WHAT = {
     "jit.py",
+    "compiler.py",
     "vectors.py",
     "tile.py",
     "matmul.py",

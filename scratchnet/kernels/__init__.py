@@ -1,7 +1,7 @@
 """The operations of reference/ under the same names and signatures, compiled by Numba: what FAST means.
 
-jit.py says how a kernel is compiled, cached and split over threads; every other file is the twin of one in reference/,
-where the equations stand. tests/test_twins.py holds the two together.
+jit.py and compiler.py say how a kernel is compiled, cached and split over threads; every other file is the twin of one
+in reference/, where the equations stand. tests/test_twins.py holds the two together.
 """
 
 from scratchnet.kernels.activations import (

@@ -27,6 +27,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 from numba.core.ccallback import CFunc
 
 from scratchnet.cache import private_folder
+from scratchnet.kernels.compiler import COMPILER
 
 # `True` would also promise that no NaN ever comes, and every isnan() would become a constant False.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
@@ -117,7 +118,8 @@ def native(function: Callable[..., None], *argument_types: Any) -> int:
 
     Kernels call it there, so it is compiled once, however many kernels do.
     """
-    compiled: Any = CFunc(function, (argument_types, numba.types.void), locals={}, options={"error_model": "numpy"})
+    signature, options = (argument_types, numba.types.void), {"error_model": "numpy"}
+    compiled: Any = CFunc(function, signature, locals={}, options=options, pipeline_class=COMPILER)
     _keep(compiled, function, "native")
     compiled.compile()
     _natives.append(compiled)
@@ -158,7 +160,8 @@ _workspaces = threading.local()
 
 
 def _compiled(function: Callable[..., None], parallel: bool, fastmath: set[str]) -> Any:
-    dispatcher = numba.njit(parallel=parallel, **(OPTIONS | {"fastmath": fastmath}))(function)
+    options = OPTIONS | {"fastmath": fastmath}
+    dispatcher = numba.njit(parallel=parallel, pipeline_class=COMPILER, **options)(function)
     _keep(dispatcher, function, "parallel" if parallel else "serial")
     return dispatcher
 
