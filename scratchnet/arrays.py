@@ -205,8 +205,8 @@ def check_finite(name: str, array: np.ndarray) -> None:
 
 def check_interval(name: str, array: np.ndarray, low: float, high: float) -> None:
     """Refuse numbers outside [low, high], and NaN, naming the first place."""
-    if array.size and low <= array.min() and array.max() <= high:  # false where there is a NaN
-        return
+    if array.size and low <= array.item(array.argmin()) and array.item(array.argmax()) <= high:  # false with a NaN
+        return  # by index as in _largest
     inside = (low <= array) & (array <= high)
     if not inside.all():
         place = tuple(int(i) for i in np.argwhere(~inside)[0])

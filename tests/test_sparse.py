@@ -51,7 +51,7 @@ def test_whole_numbers_give_the_dense_result_exactly(ops, rows, features, units,
     np.testing.assert_array_equal(dbias, dy.sum(axis=0))
 
 
-@pytest.mark.parametrize("units", [3, 20, 150])
+@pytest.mark.parametrize("units", [1, 3, 20, 150])
 def test_a_batch_worth_threads(units):
     rng = np.random.default_rng(0)
     *csr, dense = random_csr(rng, 600, 2000, 40)

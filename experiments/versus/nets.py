@@ -19,7 +19,8 @@ class Net:
 
     Attributes:
         title: what a table calls it.
-        kind: "chain" (softmax cross-entropy over `layers`), "vae", "sparse" (a chain on CSR input) or "adam" alone.
+        kind: "chain" (softmax cross-entropy over `layers`), "vae", "sparse" (one logit of a CSR row, for two classes:
+            what scikit-learn's SGDClassifier is too) or "adam" alone.
         batch: examples of a step; for "adam" the number of parameters.
         input_shape: of one example, images as (H, W, C).
         dataset: a name that scratchnet.data.load knows, or "" for numbers drawn here.
@@ -143,7 +144,7 @@ NETS = {
             "sparse",
             128,
             (10_000,),
-            _dense(2),
+            _dense(1),
             "imdb",
             0.50,
             0.25,

@@ -17,7 +17,7 @@ VERSION = f"scratchnet with numba {numba.__version__} and numpy {np.__version__}
 def make(name: str, net: Net, threads: int):
     """The runner of a net's kind."""
     scratchnet.threads.set_threads(threads)
-    return {"chain": Chain, "sparse": Chain, "vae": Autoencoder, "adam": AdamAlone}[net.kind](net)
+    return {"chain": Chain, "sparse": Sparse, "vae": Autoencoder, "adam": AdamAlone}[net.kind](net)
 
 
 def _layer(kind: str, *sizes: int):
@@ -42,9 +42,7 @@ class Chain:
 
     def load(self, material: dict[str, np.ndarray]) -> None:
         """Make the batches ready."""
-        sparse = self.net.kind == "sparse"
-        self.x = csr_batches(self.net, material) if sparse else list(material["x"])
-        self.y = list(material["y"])
+        self.x, self.y = list(material["x"]), list(material["y"])
         self.weights = layer_weights(material)
 
     def build(self) -> None:
@@ -67,6 +65,20 @@ class Chain:
     def loss(self) -> float:
         """The loss of the last step, before its update."""
         return self.last
+
+
+class Sparse(Chain):
+    """Logistic regression of two classes on sparse rows."""
+
+    def load(self, material: dict[str, np.ndarray]) -> None:
+        self.x, self.y = csr_batches(self.net, material), [y[:, None].astype(np.float32) for y in material["y"]]
+        self.weights = layer_weights(material)
+
+    def step(self, i: int) -> None:
+        loss, dlogits = scratchnet.binary_cross_entropy(self.model.forward(self.x[i], train=True), self.y[i])
+        self.model.backward(dlogits)
+        self.adam.step(self.model.grads)
+        self.last = loss
 
 
 class Autoencoder(Chain):

@@ -132,10 +132,10 @@ class Autoencoder(Chain):
 class Bag(nn.Module):
     """Logistic regression on the indices of the words: EmbeddingBag sums their rows of the weight."""
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, features: int, units: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(features, classes))
-        self.bias = nn.Parameter(torch.zeros(classes))
+        self.weight = nn.Parameter(torch.zeros(features, units))
+        self.bias = nn.Parameter(torch.zeros(units))
 
     def forward(self, words: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Return logits; `words` is (indices, indptr, data) of a CSR batch."""
@@ -148,10 +148,10 @@ class Bag(nn.Module):
 class CsrLinear(nn.Module):
     """Logistic regression by PyTorch's product of a CSR matrix with a dense one."""
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, features: int, units: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(features, classes))
-        self.bias = nn.Parameter(torch.zeros(classes))
+        self.weight = nn.Parameter(torch.zeros(features, units))
+        self.bias = nn.Parameter(torch.zeros(units))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits."""
@@ -159,11 +159,11 @@ class CsrLinear(nn.Module):
 
 
 class Sparse(Chain):
-    """A chain of one dense layer on sparse rows, in one of three ways."""
+    """Logistic regression of two classes on sparse rows, in one of three ways."""
 
     def load(self, material: dict[str, np.ndarray]) -> None:
         x = [self._ready(batch) for batch in csr_batches(self.net, material)]
-        self.batches = list(zip(x, map(torch.from_numpy, material["y"])))
+        self.batches = list(zip(x, (torch.from_numpy(y[:, None].astype(np.float32)) for y in material["y"])))
         ((weight, bias),) = layer_weights(material)
         weight = weight.T if self.name == "torch-dense" else weight
         self.weights = [(torch.from_numpy(np.ascontiguousarray(weight)), torch.from_numpy(bias))]
@@ -177,9 +177,12 @@ class Sparse(Chain):
         return indices, indptr, data
 
     def make_model(self) -> nn.Module:
-        features, classes = self.net.input_shape[0], self.net.layers[0][1]
+        features, units = self.net.input_shape[0], self.net.layers[0][1]
         kinds = {"torch-dense": nn.Linear, "torch-csr": CsrLinear, "torch-embedding-bag": Bag}
-        return kinds[self.name](features, classes)
+        return kinds[self.name](features, units)
+
+    def evaluate(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy_with_logits(self.model(x), y)
 
 
 class AdamAlone(Chain):

@@ -14,7 +14,7 @@ from numba import prange
 
 from scratchnet.kernels.jit import exact, precise, workspace, worth_threads
 
-FEW_UNITS = 8  # below, two units at a time in registers beat a loop over the units
+FEW_UNITS = 8  # from two up to these, two units at a time in registers beat a loop over the units
 MANY_UNITS = 128  # measured: sorting pays from about here
 UNSIGNED = {4: np.uint32, 8: np.uint64}
 
@@ -23,8 +23,9 @@ def csr_dense_forward(
     y: np.ndarray, indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, weight: np.ndarray, bias: np.ndarray
 ) -> None:
     """y = x W + b; see reference.csr_dense_forward."""
-    forward = _few_units if y.shape[1] < FEW_UNITS else _many_units
-    parallel = worth_threads(data.size * y.shape[1] // 2)  # such an element takes half as long as one of an array
+    units = y.shape[1]
+    forward = _one_unit if units == 1 else _few_units if units < FEW_UNITS else _many_units
+    parallel = worth_threads(data.size * units // 2)  # such an element takes half as long as one of an array
     forward.launch(parallel, y, _unsigned(indptr), _unsigned(indices), data, weight, bias)
 
 
@@ -38,7 +39,9 @@ def csr_dense_backward_weight(
 ) -> None:
     """dW = x^T dy, db = sum_n dy; see reference.csr_dense_backward_weight."""
     indptr, indices, units = _unsigned(indptr), _unsigned(indices), dy.shape[1]
-    if units < FEW_UNITS:
+    if units == 1:
+        _add_one_unit.launch(False, dweight, dbias, indptr, indices, data, dy)
+    elif units < FEW_UNITS:
         _add_few_units.launch(False, dweight, dbias, indptr, indices, data, dy)
     elif units < MANY_UNITS:
         _add_by_row.launch(False, dweight, dbias, indptr, indices, data, dy)
@@ -62,6 +65,25 @@ def _add_rows(dbias, dy):
     for n in range(dy.shape[0]):
         for u in range(dy.shape[1]):
             dbias[u] += dy[n, u]
+
+
+@exact
+def _one_unit(y, indptr, indices, data, weight, bias):
+    """Take four elements at a time, into as many sums."""
+    w, one = weight.reshape(-1), indptr.dtype.type(1)
+    two, four = one + one, one + one + one + one
+    for n in prange(y.shape[0]):
+        start, end = indptr[n], indptr[n + 1]
+        whole = end - (end - start) % four
+        a = b = c = d = weight.dtype.type(0)
+        for j in range(start, whole, 4):
+            a += data[j] * w[indices[j]]
+            b += data[j + one] * w[indices[j + one]]
+            c += data[j + two] * w[indices[j + two]]
+            d += data[j + two + one] * w[indices[j + two + one]]
+        for j in range(whole, end):
+            a += data[j] * w[indices[j]]
+        y[n, 0] = (a + b) + (c + d) + bias[0]
 
 
 @exact
@@ -106,6 +128,18 @@ def _many_units(y, indptr, indices, data, weight, bias):
             v, w = data[j], weight[indices[j]]
             for u in range(row.size):
                 row[u] += v * w[u]
+
+
+@exact
+def _add_one_unit(dweight, dbias, indptr, indices, data, dy):
+    """dweight = x^T dy of one unit."""
+    w = dweight.reshape(-1)
+    w[:] = 0
+    _add_rows(dbias, dy)
+    for n in range(dy.shape[0]):
+        g = dy[n, 0]
+        for j in range(indptr[n], indptr[n + 1]):
+            w[indices[j]] += data[j] * g
 
 
 @exact
