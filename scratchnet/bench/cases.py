@@ -1,7 +1,7 @@
 """What is timed: every operation of kernels/, at the sizes of nets that people train, batch 128.
 
     MLP      784-1000-1000-10 on MNIST                     CNN      28x28, 3x3 convolutions 32 and 64, dense 128
-    CIFAR    32x32x3, 5x5 convolutions 64, 64, 128, 1000   IMDB     10,000 words -> 2, CSR batches
+    CIFAR    32x32x3, 5x5 convolutions 64, 64, 128, 1000   IMDB     10,000 words -> 1 or 2, CSR
     VAE      784-500-50
 
 Counted are the operations and bytes that no method can do without. Bytes: each array once, one that is read and written
@@ -119,7 +119,7 @@ def _dense_chain(rows: int, *widths: int) -> Iterator[Case]:
 def _sparse() -> Iterator[Case]:
     words, in_each = 10_000, 130
     csr = tuple(lambda rng, part=part: csr_batch(rng, N, words, in_each)[part] for part in range(3))
-    for units in (2, 100):
+    for units in (1, 2, 100):
         size, flops = f"{N}x{words}->{units}", 2 * N * in_each * units
         yield Case("csr_dense_forward", size, flops, ((N, units),), (*csr, (words, units), (units,)))
         yield Case("csr_dense_backward_weight", size, flops, ((words, units), (units,)), (*csr, (N, units)))
