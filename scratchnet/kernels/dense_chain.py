@@ -102,7 +102,7 @@ def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, multiply
 
 @functools.lru_cache(1024)
 def _plans(rows: int, widths: Widths, rectify_last: bool, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """The size of the workspace; the tile, the widths, and the plans of each layer's three products (L, 3, 13).
+    """The size of the workspace; the tile, the widths, and the plans of each layer's three products (L, 3, 14).
 
     Nothing where a product is large enough for threads.
     """

@@ -14,6 +14,7 @@ left: not all are equally fast.
             after the last block: do what is left to do at the product's edge, while the strip is in the cache
 
 Packing 4 MB takes a twelfth of the time of a product with 128 rows, less than rows of b that lie pages apart would.
+Of one row it would take most of the time: where c has a few rows, b's whole panels are read where they lie.
 
 Each element is summed by one thread, in an order that depends on nothing but K. So the bits are the same however many
 threads there are, whichever tasks they get.
@@ -35,6 +36,9 @@ from scratchnet.kernels.tile import call
 STRIP = 256  # bytes of a row of b that are packed at once
 BLOCK, PANEL = 1024, 1 << 16  # the numbers of K in a block, and the bytes of it in a panel, at most
 PACK_FROM = 3  # panels: so many must read a turned a before packing it has paid
+IN_PLACE = (
+    2  # rows of tiles, at most, for which a panel of b is not packed: 1 to 12 rows then take 0.4 to 0.9 of the time
+)
 ABREAST = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
 TASKS = 4  # for each thread, where there are as many strips
 COUNTER = 128  # bytes of the workspace for the number of tasks taken, which shares no line with the rest
@@ -105,7 +109,7 @@ def plan(
     tile_step = rows * k + vector if turn_a and n > PACK_FROM * width else 0
     strips = -(-n // (abreast * width))
     tasks = strips if strips >= TASKS * slots else slots
-    tiling = tile_step, rows, vectors, vector, slots, tasks
+    tiling = tile_step, rows, vectors, vector, slots, tasks, not turn_b and m <= IN_PLACE * rows
     sizes = np.array([_constants(dtype).ctypes.data, use, turn_a, turn_b, block, panel, abreast, *tiling])
     return sizes, COUNTER // dtype.itemsize + slots * abreast * panel - (-m // rows) * tile_step
 
@@ -152,12 +156,17 @@ def product(
                     first, last, left = max(0, begin - s * tiles), min(tiles, end - s * tiles), s * strip
                     right = min(left + strip, n)
                     b_block = b.ctypes.data + size * (left * b_lane + k0 * b_k)
-                    call(pack, buffer, panel, b_block, b_lane, b_k, right - left, count, width, vector)
+                    start = right - (right - left) % width if sizes[13] else left  # of what is packed
+                    source = b_block + size * (start - left) * b_lane
+                    call(pack, buffer, panel, source, b_lane, b_k, right - start, count, width, vector)
                     for j in range(left, right, width):
-                        b_panel, lanes = buffer + size * ((j - left) // width * panel), min(width, right - j)
+                        b_panel, b_row = buffer + size * ((j - start) // width * panel), width
+                        if j < start:
+                            b_panel, b_row = b_block + size * (j - left), n
                         _run_down(
                             multiply, sizes, size, c.ctypes.data + size * j, m, n, a_at + size * k0 * a_k, tile_step,
-                            a_row, a_k, b_panel, width, edge.ctypes.data + size * j, lanes, first, last, k0 == 0, count,
+                            a_row, a_k, b_panel, b_row, edge.ctypes.data + size * j, min(width, right - j),
+                            first, last, k0 == 0, count,
                         )  # fmt: skip
                     if k0 + count >= k:
                         _finish(c, edge, use, first * tile_rows, min(m, last * tile_rows), left, right)
