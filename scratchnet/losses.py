@@ -49,6 +49,8 @@ def softmax_cross_entropy(
 ) -> tuple[float, np.ndarray]:
     """Compare the softmax of `logits` with integer labels; stable for logits of any size.
 
+    Its equations, and those of the other losses, stand in reference/losses.py.
+
     Args:
         logits: (N, K) float32 or float64, N and K >= 1. Read.
         labels: (N,) integers in [0, K). Read.
@@ -177,7 +179,7 @@ def l2_penalty(weight: np.ndarray, coefficient: float) -> tuple[float, np.ndarra
     """Penalise large weights: coefficient/2 sum(weight^2), with gradient coefficient * weight.
 
     Add the loss to the data's, and the gradient to `layer.dweight` after backward. An optimizer's `weight_decay` has
-    the same gradient (AdamW's has not).
+    the same gradient (decoupled decay, AdamW's and Lion's, has not).
 
     Args:
         weight: float32 or float64, any shape. Read.

@@ -1,7 +1,15 @@
 """The operations of reference/ under the same names and signatures, compiled by Numba: what FAST means.
 
-jit.py and compiler.py say how a kernel is compiled, cached and split over threads; every other file is the twin of one
-in reference/, where the equations stand. tests/test_twins.py holds the two together.
+A file whose name reference/ has too is its twin: there stand the equations, and tests/test_twins.py holds the two
+together. The others say how:
+
+    jit, compiler                               how a kernel is compiled, cached, split over threads
+    memory, vectors                             addresses; LLVM's vectors
+    tile -> matmul                              the register tile, and products made of it
+    winograd_transform -> winograd (and _pool)  convolutions with fewer multiplications
+    winners                                     max pooling, inside a convolution or by itself
+    exponential                                 exp and its kin
+    gather                                      how a batch is put together
 """
 
 from scratchnet.kernels.activations import (

@@ -2,8 +2,8 @@
 
     C[p, l] = D[p, l] + sum_g sum_k A[p, g, k] B[g, k, l]                 p < rows, l < lanes
 
-The sums, up to 6 rows of 4 vectors, live in registers while k runs. Each k costs 4 loads of B and 6 of A for 24
-multiply-adds, so a core spends nearly all its time multiplying:
+The sums live in registers while k runs: 6 rows of 4 vectors, or what `shapes` has for other processors and narrower
+matrices. Each k costs 4 loads of B and 6 of A for 24 multiply-adds, so a core spends nearly all its time multiplying:
 
                                    B[k]:  | vector | vector | vector | vector |      loaded once, used by all rows
                                           +--------+--------+--------+--------+
@@ -42,7 +42,7 @@ from numba.extending import intrinsic
 from scratchnet.kernels.jit import native
 from scratchnet.kernels.vectors import I64, VOID, Vectors, loop, vector_unit
 
-ROWS, AHEAD = 16, 48  # of a matrix that are packed together; and so many further on, those that are asked for
+ROWS, AHEAD = 16, 48  # rows of a matrix that are packed together, and how many rows ahead of them memory is asked for
 BASES = 6  # rows whose addresses are held in registers; the others, as many at most, lie so many rows below these
 
 
@@ -56,7 +56,7 @@ class Shape(NamedTuple):
 
 @functools.cache
 def shapes(dtype: np.dtype[Any]) -> tuple[Shape, ...]:
-    """The tiles of this processor, narrow and tall to wide: as many sums as registers hold beside one row of B."""
+    """The tiles of this processor, narrow and tall to wide, whose sums fill the registers that a row of B leaves."""
     unit = vector_unit()
     sizes = ((12, 1), (12, 2), (6, 4)) if unit.registers == 32 else ((12, 1), (6, 2))
     return tuple(Shape(*size, unit.bytes // dtype.itemsize) for size in sizes)
@@ -155,7 +155,7 @@ def _multiply(
         c: (rows, lanes) with row step c_row. Written.
         d: the same with d_row; may be c. Read.
         a: A[p, g, k] stands at p a_row + g a_group + k a_k. Read.
-        b: (groups k, vectors) with row step b_row. Read.
+        b: (groups times k, vectors times their lanes) with row step b_row. Read.
         lanes: so many are read in D and written in C; what B holds in the others does not matter.
         groups, k: may be 0; C is then D.
     """
@@ -237,7 +237,7 @@ def _ask(typing_context: Any, like: Any, source: Any, at: Any) -> Any:
 def _pack(like, to, panel_step, source, lane_step, k_step, lanes, k, width, vector):
     """Copy a matrix, as it is or transposed, into panels of `width` lanes, where each k is one run of numbers.
 
-        to[panel panel_step + i width + j] = source[l lane_step + i k_step]      l = panel width + j < lanes, i < k
+        to[q panel_step + i width + j] = source[l lane_step + i k_step]      panel q, l = q width + j < lanes, i < k
 
     Args:
         like: null, as above.

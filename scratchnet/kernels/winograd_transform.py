@@ -1,15 +1,24 @@
 """The transforms under winograd.py: M X M^T on small tiles, a vector of channels at once.
 
 Take S points: S - 1 numbers and infinity. A polynomial of degree below S is known by its values there (at infinity: its
-leading coefficient), and the product of two has the products of their values. Hence three matrices (Cook and Toom; for
-nets: Lavin and Gray 2015, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308), a row or column for
-each point p, which give m correlations of S = m + R - 1 numbers x with R weights w by S multiplications:
+leading coefficient), and the product of two has the products of their values. So the product of two polynomials with R
+coefficients w and m coefficients d, which has S = m + R - 1 of them, takes S multiplications:
 
-    G    (S, R)   1, p, p^2 .. over prod (p - q) of all other points q                          weights to points
-    A^T  (m, S)   the powers of p down the column                                              points to results
-    B^T  (S, S)   the coefficients of the polynomial prod (t - q) over all other points q          x to points
+    sum_j w[j] d[k - j] = (B ((G w) * (A d)))[k]
 
-    sum_j x[i + j] w[j] = (A^T ((G w) * (B^T x)))[i]                        in two dimensions: the same on both sides
+    A  (S, m)   1, p, p^2, ... for each point p                            values of d at the points
+    G  (S, R)   the same, over prod (p - q) of all other points q          values of w, over Lagrange's denominators
+    B  (S, S)   the coefficients of prod (t - q) over all other points q   from values back to coefficients
+
+For a fixed w this is a matrix times d, B diag(G w) A, with w[k - j] in row k and column j. Its transpose times x is the
+correlation that a convolution consists of (Cook and Toom; for nets: Lavin and Gray 2015, "Fast Algorithms for
+Convolutional Neural Networks", arXiv:1509.09308), and all three passes are made of these matrices:
+
+    forward          sum_j x[i + j] w[j]    y  = A^T ((G w) * (B^T x))
+    input gradient   sum_j w[j] dy[k - j]   dx = B ((G w) * (A dy))
+    weight gradient  sum_i x[i + j] dy[i]   dw = G^T ((A dy) * (B^T x))
+
+In two dimensions the matrices stand on both sides: M X M^T.
 
 Points that are small, and come as p and -p, keep the rounding error small; and what belongs to p and -p is the sum and
 the difference of the same two halves, so that a transform costs half its multiplications (`_butterflies`).

@@ -1,4 +1,5 @@
-"""Optimizers: what turns gradients into a step. Names, arguments, defaults and arithmetic are PyTorch's.
+"""Optimizers: what turns gradients into a step. Names, arguments, defaults and arithmetic are PyTorch's; Lion, which
+PyTorch has not, follows its paper.
 
 An optimizer works on one flat array of parameters and one of gradients, so it is a loop over numbers; the loops, with
 their equations, stand in reference/updates.py. Here is what surrounds them: arguments, state, the count of steps, and

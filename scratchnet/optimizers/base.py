@@ -25,7 +25,7 @@ class Optimizer:
         params: (P,) the array that `step` moves.
         lr: a number > 0, or a schedule t -> lr, asked for t = 1, 2, 3, ... A schedule may return 0, e.g. at its end.
         t: steps done.
-        state: name -> (P,) array. m, v: running means of gradients and of their squares, in every method.
+        state: name -> (P,) array; each class says which. m, v: running means of the gradient and of its square.
         ops: the floor it runs on, the module kernels or reference.
     """
 

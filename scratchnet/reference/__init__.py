@@ -5,6 +5,17 @@ reads as an assignment: `dense_forward(y, x, weight, bias)` is y = x W + b. The 
 stays untouched. `dname` is dLoss/dname and has the shape of `name`. Operations trust their caller: layers and losses
 check.
 
+A backward pass is the chain rule and nothing else. The loss L is one number; where y = f(x, weight),
+
+    dx[i] = sum_j dy[j] (d y[j] / d x[i])          dweight[i] = sum_j dy[j] (d y[j] / d weight[i])
+
+over all elements j of y. Each backward here is this sum, worked out for one f. In a dense layer weight[d, u] reaches
+the loss through y[n, u] of every example n, and d y[n, u] / d weight[d, u] = x[n, d], so that
+
+    dweight[d, u] = sum_n x[n, d] dy[n, u]
+
+A net calls its layers from the last to the first: the dx of one is the dy of the one before it.
+
 Shape letters: N batch, H W image, C channels, KH KW kernel, D features in, U units out, P all parameters, K classes.
 """
 

@@ -1,6 +1,6 @@
 """Losses: each writes the loss of every row and the gradient with respect to the predictions, in one go.
 
-    losses[n] = weight[n] * (sum of the row's elements)          dx = d(sum_n losses[n]) / dx
+    losses[n] = weight[n] * (sum of the row's elements)          dlogits = d(sum_n losses[n]) / d logits
 
 `weight` (N,) carries what a mean divides by and what a sample counts, so an operation knows nothing of reductions:
 scratchnet/losses.py does. `losses` and `weight` are float64 whatever the predictions are, because a batch is summed
@@ -25,7 +25,8 @@ def softmax_cross_entropy(
                       =  weight[n] (log sum_j exp(logits[n, j] - m) - (logits[n, label] - m))
         dlogits[n, k] = weight[n] (p[n, k] - 1[k = label])
 
-    Subtracting the largest logit changes no p, and no exponential overflows.
+    for d/dlogits[k] log sum_j exp(logits[j]) = p[k], and d/dlogits[k] logits[label] = 1[k = label]. Subtracting the
+    largest logit changes no p, and no exponential overflows.
 
     Args:
         losses: (N,) float64. Written.
@@ -51,7 +52,7 @@ def binary_cross_entropy(
 
         p             = 1 / (1 + exp(-z)),   z = logits[n, k],   t = targets[n, k]
         losses[n]     = -weight[n] sum_k (t log p + (1 - t) log(1 - p))
-        dlogits[n, k] =  weight[n] (p - t)
+        dlogits[n, k] =  weight[n] (p - t)            since dp/dz = p (1 - p), and -t / p + (1 - t) / (1 - p) times that
 
     written so that nothing overflows and no digit is lost near p = 0 or 1: with q = exp(-|z|) / (1 + exp(-|z|)),
 

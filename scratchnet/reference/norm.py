@@ -67,12 +67,20 @@ def batch_norm_backward(
     weight: np.ndarray,
     eps: float,
 ) -> None:
-    """Differentiate batch_norm_forward; mean and variance depend on x, hence the two sums in dx.
+    """Differentiate batch_norm_forward, whose mean and variance depend on x.
 
         r          = 1 / sqrt(variance[c] + eps),   z[m, c] = (x[m, c] - mean[c]) r
         dbias[c]   = sum_m dy[m, c]
         dweight[c] = sum_m dy[m, c] z[m, c]
         dx[m, c]   = weight[c] r (dy[m, c] - dbias[c] / M - z[m, c] dweight[c] / M)
+
+    Channel by channel, with g[m] = weight dy[m] = dL/dz[m], x reaches z in three ways, whose sum is dx:
+
+        directly                                              g[m] r
+        through variance   dvariance = -r^2/2 sum_k g[k] z[k] dvariance 2 (x[m] - mean) / M = -r z[m]/M sum_k g[k] z[k]
+        through mean       dmean     = -r sum_k g[k]          dmean / M                     = -r/M sum_k g[k]
+
+    (variance does not move with mean, for sum_m (x[m] - mean) = 0.)
 
     Args:
         dx: (M, C), dweight, dbias: (C,). Overwritten.

@@ -179,7 +179,8 @@ def adam_update(
         params <- params - shrink params - step_size m / (root_scale sqrt(v) + eps)
 
     With step_size = lr / (1 - beta1^t) and root_scale = 1 / sqrt(1 - beta2^t) this is the paper's
-    lr m^ / (sqrt(v^) + eps), without a division of whole arrays by the corrections.
+    lr m^ / (sqrt(v^) + eps), where m^ = m / (1 - beta1^t) and v^ = v / (1 - beta2^t), without dividing whole arrays.
+    m starts at 0: after t steps the weights (1 - beta1) beta1^(t - s) of its gradients add up to 1 - beta1^t, not to 1.
 
     Args:
         params: (P,) float. Written.
@@ -289,8 +290,12 @@ def radam_update(
         params <- params - shrink params - step_size m / (sqrt(v) + eps)    rectified: the variance is tractable
         params <- params - shrink params - step_size m                      otherwise, in the first steps
 
-    step_size = lr / (1 - beta1^t), times r sqrt(1 - beta2^t) when rectified. eps stands beside the uncorrected root,
-    as in PyTorch.
+    step_size = lr / (1 - beta1^t), times r sqrt(1 - beta2^t) when rectified, which is where rho_t > 5:
+
+        rho_inf = 2 / (1 - beta2) - 1,   rho_t = rho_inf - 2 t beta2^t / (1 - beta2^t)
+        r       = sqrt((rho_t - 4) (rho_t - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho_t))
+
+    eps stands beside the uncorrected root, as in PyTorch.
 
     Args:
         params: (P,) float. Written.
