@@ -63,7 +63,7 @@ class Bench:
     def lines(self) -> Iterator[str]:
         """Measure, and yield the tables line by line."""
         self.threads, began, before = threads.get_threads(), time.perf_counter(), report.load()
-        cold = cache_is_cold()
+        self.cold = cache_is_cold()
         threads.set_threads(self.threads)  # NumPy's BLAS, too
         facts = dict(examine())
         public = {name: fact for name, fact in facts.items() if name not in PLACES}
@@ -73,7 +73,7 @@ class Bench:
             yield from report.header(facts, self.limits, before)
             for kind in self.kinds:
                 yield ""
-                yield from {"operations": self._operations, "ladder": self._ladder, "steps": self._steps}[kind](cold)
+                yield from {"operations": self._operations, "ladder": self._ladder, "steps": self._steps}[kind]()
         yield f"Measured in {time.perf_counter() - began:.0f} s."
 
     def results(self) -> dict[str, Any]:
@@ -94,20 +94,20 @@ class Bench:
         )
         plot_roofline(path, points, self.limits.peak[self.threads], memory, cache, title)
 
-    def _operations(self, cold: bool) -> Iterator[str]:
+    def _operations(self) -> Iterator[str]:
         yield from report.operations_head(self.threads)
         for case in all_cases():
             if self.wanted(case.name):
                 self.rows.append(time_case(case, self.limits, self.seconds))
                 yield report.operations_line(len(self.rows), self.rows[-1])
-        yield from report.operations_notes(self.rows, self.limits, cold)
+        yield from report.operations_notes(self.rows, self.limits, self.cold)
 
-    def _ladder(self, cold: bool) -> Iterator[str]:
+    def _ladder(self) -> Iterator[str]:
         for ladder in climb(self.limits, self.seconds, self.wanted):
             self.ladders.append(ladder)
             yield from report.ladder_lines(ladder)
 
-    def _steps(self, cold: bool) -> Iterator[str]:
+    def _steps(self) -> Iterator[str]:
         for step in time_steps(self.threads, self.seconds, self.wanted):
             self.steps.append(step)
             yield from report.steps_lines(step, self.threads)

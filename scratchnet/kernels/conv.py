@@ -137,7 +137,7 @@ def _forward(space, plan, functions, addresses):
         clear(space, slot * plan.buffer, plan.buffer)
         start, stop = slot * lines // plan.slots, (slot + 1) * lines // plan.slots
         for n in range(start // plan.rows, (stop + plan.rows - 1) // plan.rows):
-            image = _pad(space.ctypes.data + size * slot * plan.buffer, x, n, functions[1], plan)
+            image = _pad(space.ctypes.data + size * slot * plan.buffer, x, n, functions.pack, plan)
             first, last = max(0, start - n * plan.rows), min(plan.rows, stop - n * plan.rows)
             to = y + size * n * plan.rows * plan.columns * plan.units
             _convolve(to, image, panels, bias, first, last, functions, plan)
@@ -147,7 +147,7 @@ def _forward(space, plan, functions, addresses):
 def _pack_forward(panels, weight, functions, plan):
     """Turn the weights into panels of units."""
     k = plan.kernel_rows * plan.kernel_columns * plan.channels
-    call(functions[1], panels, k * plan.panel, weight, 1, plan.units, plan.units, k, plan.panel, plan.vector)
+    call(functions.pack, panels, k * plan.panel, weight, 1, plan.units, plan.units, k, plan.panel, plan.vector)
 
 
 @helper
@@ -158,7 +158,7 @@ def _convolve(y, image, panels, bias, first, last, functions, plan):
     for u in range(0, units, plan.panel):
         for oh in range(first, last):
             _multiply(
-                functions[0], plan, plan.columns,
+                functions.multiply, plan, plan.columns,
                 y + size * (oh * plan.columns * units + u), units, bias + size * u, 0,
                 image + size * oh * plan.step_h * line, plan.step_w * plan.channels, line, 1,
                 panels + size * (u // plan.panel * plan.kernel_rows * run * plan.panel), plan.panel,
@@ -211,7 +211,7 @@ def _weight_gradient(space, plan, sizes, functions, addresses):
             sums = space.ctypes.data + plan.size * q * part
             for n in range(q * plan.images // parts, (q + 1) * plan.images // parts):
                 grad = dy + plan.size * n * plan.rows * plan.columns * plan.units
-                image = _pad(padded, x, n, functions[1], plan)
+                image = _pad(padded, x, n, functions.pack, plan)
                 _add_image(sums, image, grad, padded + plan.size * plan.buffer, one, sizes, functions, plan)
     for block in prange((part + COMBINE - 1) // COMBINE):
         _add_parts(space, block, parts, part)
@@ -230,11 +230,11 @@ def _add_parts(space, block, parts, part):
 @helper
 def _add_image(sums, image, grad, buffer, one, sizes, functions, plan):
     """Add the gradient of one (padded) image to sums: weights first, then bias. `buffer` takes its packed dy."""
-    multiply, pack = functions
+    (multiply, pack), (_, _, packed) = functions, sizes
     size, units, pixels = plan.size, plan.units, plan.rows * plan.columns
     run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
     panel, row = plan.panel, units
-    if sizes[2]:  # the tile reads whole vectors of dy, and not those behind its end
+    if packed > 0:  # the tile reads whole vectors of dy, and not those behind its end
         panel, row, source, grad = pixels * plan.panel, plan.panel, grad, buffer
         call(pack, grad, panel, source, 1, units, units, pixels, plan.panel, plan.vector)
     block = max(1, PIXELS // max(1, plan.columns))
@@ -285,11 +285,11 @@ def _input_gradient(space, dx, plan, panel, functions, addresses):
     """
     dy, weight = addresses
     panels = space.ctypes.data
-    _pack_input(panels, weight, panel, functions[1], plan)
+    _pack_input(panels, weight, panel, functions.pack, plan)
     for line in prange(plan.images * plan.height):
         n, h = line // plan.height, line % plan.height
         grad = dy + plan.size * n * plan.rows * plan.columns * plan.units
-        _collect(dx, n, h, grad, panels, panel, functions[0], plan)
+        _collect(dx, n, h, grad, panels, panel, functions.multiply, plan)
 
 
 @helper

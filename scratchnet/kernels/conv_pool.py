@@ -71,7 +71,7 @@ def _forward(space, plan, pool, room, functions, take, addresses):
         padded = space.ctypes.data + plan.size * slot * room
         output = padded + plan.size * plan.buffer
         for n in range(slot * plan.images // plan.slots, (slot + 1) * plan.images // plan.slots):
-            image = _pad(padded, x, n, functions[1], plan)
+            image = _pad(padded, x, n, functions.pack, plan)
             _convolve(output, image, panels, bias, 0, plan.rows, functions, plan)
             for oh in range(pool.rows):
                 winners.pool_line(take, pool, y + plan.size * n * pooled, index + n * pooled, output, oh)
@@ -124,7 +124,7 @@ def _backward(space, dx, plan, back, pool, sizes, rooms, functions, give, addres
     size, pooled, row = plan.size, pool.rows * pool.columns * pool.channels, plan.columns * plan.units
     panels = space.ctypes.data + size * (parts * part + plan.slots * room)
     if dx.size > 0:
-        _pack_input(panels, weight, panel, functions[1], back)
+        _pack_input(panels, weight, panel, functions.pack, back)
     for slot in prange(plan.slots):
         start = parts * part + slot * room
         output = start + plan.buffer
@@ -137,10 +137,10 @@ def _backward(space, dx, plan, back, pool, sizes, rooms, functions, give, addres
                 for h in range(plan.rows):
                     clear(space, output + h * row, row)
                     winners.spread_row(give, pool, grad, dy + size * at, y + size * at, index + at, h)
-                image, buffer = _pad(padded, x, n, functions[1], plan), grad + size * plan.rows * row
+                image, buffer = _pad(padded, x, n, functions.pack, plan), grad + size * plan.rows * row
                 _add_image(space.ctypes.data + size * q * part, image, grad, buffer, one, sizes, functions, plan)
                 if dx.size > 0:
                     for h in range(plan.height):
-                        _collect(dx, n, h, grad, panels, panel, functions[0], back)
+                        _collect(dx, n, h, grad, panels, panel, functions.multiply, back)
     for block in prange((part + COMBINE - 1) // COMBINE):
         _add_parts(space, block, parts, part)

@@ -23,7 +23,7 @@ threads there are, whichever tasks they get.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
@@ -36,15 +36,32 @@ from scratchnet.kernels.tile import call
 STRIP = 256  # bytes of a row of b that are packed at once
 BLOCK, PANEL = 1024, 1 << 16  # the numbers of K in a block, and the bytes of it in a panel, at most
 PACK_FROM = 3  # panels: so many must read a turned a before packing it has paid
-IN_PLACE = (
-    2  # rows of tiles, at most, for which a panel of b is not packed: 1 to 12 rows then take 0.4 to 0.9 of the time
-)
+IN_PLACE = 2  # rows of tiles, at most, for which b is not packed: these few take 0.4 to 0.9 of the time so
 ABREAST = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
 TASKS = 4  # for each thread, where there are as many strips
 COUNTER = 128  # bytes of the workspace for the number of tasks taken, which shares no line with the rest
 
 # At the product's edge: c + bias; max(c + bias, 0); 0 for c where a unit was inactive; sums = the columns of b summed.
 NOTHING, ADD, RECTIFY, MASK, COLLECT = range(5)
+
+
+class Plan(NamedTuple):
+    """What `product` must know beside the shapes. Kept as an array, so that a chain can hold one for each product."""
+
+    constants: int  # address of a 1, and behind it a panel's width of zeros
+    use: int  # one of NOTHING ... COLLECT
+    turn_a: int  # 1: a is (K, M)
+    turn_b: int  # 1: b is (N, K)
+    block: int  # of K
+    panel: int  # numbers in a packed panel of b
+    abreast: int  # panels in a strip
+    tile_step: int  # numbers in a packed tile of a; 0: a is read where it lies
+    rows: int  # of a tile
+    vectors: int  # of a tile
+    vector: int  # lanes of one
+    slots: int  # threads
+    tasks: int
+    in_place: int  # 1: whole panels of b are read where they lie
 
 
 def matmul(
@@ -109,8 +126,13 @@ def plan(
     tile_step = rows * k + vector if turn_a and n > PACK_FROM * width else 0
     strips = -(-n // (abreast * width))
     tasks = strips if strips >= TASKS * slots else slots
-    tiling = tile_step, rows, vectors, vector, slots, tasks, not turn_b and m <= IN_PLACE * rows
-    sizes = np.array([_constants(dtype).ctypes.data, use, turn_a, turn_b, block, panel, abreast, *tiling])
+    in_place = not turn_b and m <= IN_PLACE * rows
+    sizes = np.array(
+        Plan(
+            _constants(dtype).ctypes.data, use, turn_a, turn_b, block, panel, abreast, tile_step,
+            rows, vectors, vector, slots, tasks, in_place,
+        )
+    )  # fmt: skip
     return sizes, COUNTER // dtype.itemsize + slots * abreast * panel - (-m // rows) * tile_step
 
 
@@ -128,71 +150,89 @@ def product(
     multiply: int, pack: int, sizes: np.ndarray,
 ) -> None:  # fmt: skip
     """The body of matmul, which other kernels may call: `sizes` is the plan's, edge bias, sums, outputs or anything."""
-    use, turn_a, turn_b, block, panel, abreast = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
-    tile_step, tile_rows, vectors, vector, slots, tasks = sizes[7], sizes[8], sizes[9], sizes[10], sizes[11], sizes[12]
-    (m, n), size, width = c.shape, c.itemsize, vectors * vector
-    k, a_row, a_k = (a.shape[0], 1, m) if turn_a else (a.shape[1], a.shape[1], 1)
-    b_lane, b_k = (k, 1) if turn_b else (1, n)
-    buffers, a_at, strip = space.ctypes.data + COUNTER, a.ctypes.data, abreast * width
-    tiles, strips = max(1, (m + tile_rows - 1) // tile_rows), (n + strip - 1) // strip
-    if tile_step:  # a turned: a tile's k would be pages apart
-        a_at, a_row, a_k = buffers + size * slots * abreast * panel, 1, tile_rows
-        for first in prange((tiles + ABREAST - 1) // ABREAST):
-            at = first * ABREAST * tile_rows
-            source = a.ctypes.data + size * at
-            lanes = min(ABREAST * tile_rows, m - at)
-            call(pack, a_at + size * first * ABREAST * tile_step, tile_step, source, 1, m, lanes, k, tile_rows, vector)
-    else:
-        tile_step = tile_rows * a_row
+    s, size = sizes, c.itemsize
+    # numba finds the class of a named tuple only where it is called by its own name in the kernel itself
+    plan = Plan(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12], s[13])
+    buffers, buffer_size = space.ctypes.data + COUNTER, size * plan.abreast * plan.panel
+    tiles_of_a = buffers + plan.slots * buffer_size
+    if plan.tile_step:
+        for group in prange((c.shape[0] + ABREAST * plan.rows - 1) // (ABREAST * plan.rows)):
+            _pack_tiles(pack, tiles_of_a, a, group * ABREAST, plan)
     clear(space, 0, COUNTER // size)
-    for slot in prange(slots):
-        buffer = buffers + size * slot * abreast * panel
+    for slot in prange(plan.slots):
         task = take(space.ctypes.data)
-        while task < tasks:
-            begin, end = task * strips * tiles // tasks, (task + 1) * strips * tiles // tasks
-            for k0 in range(0, max(k, 1), max(block, 1)):
-                count = min(block, k - k0)
-                for s in range(begin // tiles, (end + tiles - 1) // tiles):
-                    first, last, left = max(0, begin - s * tiles), min(tiles, end - s * tiles), s * strip
-                    right = min(left + strip, n)
-                    b_block = b.ctypes.data + size * (left * b_lane + k0 * b_k)
-                    start = right - (right - left) % width if sizes[13] else left  # of what is packed
-                    source = b_block + size * (start - left) * b_lane
-                    call(pack, buffer, panel, source, b_lane, b_k, right - start, count, width, vector)
-                    for j in range(left, right, width):
-                        b_panel, b_row = buffer + size * ((j - start) // width * panel), width
-                        if j < start:
-                            b_panel, b_row = b_block + size * (j - left), n
-                        _run_down(
-                            multiply, sizes, size, c.ctypes.data + size * j, m, n, a_at + size * k0 * a_k, tile_step,
-                            a_row, a_k, b_panel, b_row, edge.ctypes.data + size * j, min(width, right - j),
-                            first, last, k0 == 0, count,
-                        )  # fmt: skip
-                    if k0 + count >= k:
-                        _finish(c, edge, use, first * tile_rows, min(m, last * tile_rows), left, right)
+        while task < plan.tasks:
+            _do_task(c, a, b, edge, tiles_of_a, buffers + slot * buffer_size, multiply, pack, task, plan)
             task = take(space.ctypes.data)
 
 
 @helper
-def _run_down(
-    multiply, sizes, size, c, m, n, a, tile_step, a_row, a_k, b, b_row, edge, lanes, first, last, fresh, count
-):  # fmt: skip
-    """Run the tiles first .. last of a panel of c: each adds what a block of K gives, a `fresh` one to bias or 0.
+def _pack_tiles(pack, to, a, first, plan):
+    """Pack ABREAST tiles of a turned a, side by side: where a lies, a tile's k are pages apart."""
+    k, m = a.shape
+    row = first * plan.rows
+    call(
+        pack, to + a.itemsize * first * plan.tile_step, plan.tile_step, a.ctypes.data + a.itemsize * row, 1, m,
+        min(ABREAST * plan.rows, m - row), k, plan.rows, plan.vector,
+    )  # fmt: skip
 
-    c, a, b, edge: addresses of the panel and of the block.
-    """
-    zeros, use, tile_rows, vectors = sizes[0] + size, sizes[1], sizes[8], sizes[9]
-    start = edge if use in (ADD, RECTIFY) else zeros
-    for t in range(first, last):
-        to = c + size * t * tile_rows * n
-        d, d_row = (start, 0) if fresh else (to, n)
-        call(
-            multiply, min(tile_rows, m - t * tile_rows), vectors, to, n, d, d_row,
-            a + size * t * tile_step, a_row, 0, a_k, b, b_row, lanes, 1, count,
+
+@helper
+def _do_task(c, a, b, edge, tiles_of_a, buffer, multiply, pack, task, plan):
+    """A task's share of all (strip, row of tiles), strip by strip within a block of K."""
+    (m, n), k = c.shape, a.shape[0] if plan.turn_a else a.shape[1]
+    strip, tiles = plan.abreast * plan.vectors * plan.vector, max(1, (m + plan.rows - 1) // plan.rows)
+    pairs = (n + strip - 1) // strip * tiles
+    begin, end = task * pairs // plan.tasks, (task + 1) * pairs // plan.tasks
+    for k0 in range(0, max(k, 1), max(plan.block, 1)):
+        count = min(plan.block, k - k0)
+        for s in range(begin // tiles, (end + tiles - 1) // tiles):
+            left, right = s * strip, min((s + 1) * strip, n)
+            first, last = max(0, begin - s * tiles), min(tiles, end - s * tiles)
+            _add_block(c, a, b, edge, tiles_of_a, buffer, multiply, pack, left, right, first, last, k0, count, plan)
+            if k0 + count >= k:
+                _finish(c, edge, plan.use, first * plan.rows, min(m, last * plan.rows), left, right)
+
+
+@helper
+def _add_block(c, a, b, edge, tiles_of_a, buffer, multiply, pack, left, right, first, last, k0, count, plan):
+    """Columns left .. right and tiles first .. last of c: add what the block k0 .. k0 + count of K gives."""
+    n, size, width = c.shape[1], c.itemsize, plan.vectors * plan.vector
+    lane_step, k_step = (b.shape[1], 1) if plan.turn_b else (1, n)
+    b_block = b.ctypes.data + size * (left * lane_step + k0 * k_step)
+    start = right - (right - left) % width if plan.in_place else left  # of what is packed
+    source = b_block + size * (start - left) * lane_step
+    call(pack, buffer, plan.panel, source, lane_step, k_step, right - start, count, width, plan.vector)
+    for j in range(left, right, width):
+        panel, panel_row = buffer + size * ((j - start) // width * plan.panel), width
+        if j < start:
+            panel, panel_row = b_block + size * (j - left), n
+        _run_down(
+            multiply, c, a, tiles_of_a, panel, panel_row, edge.ctypes.data + size * j,
+            j, min(width, right - j), first, last, k0, count, plan,
         )  # fmt: skip
-    if use == COLLECT and first == 0:  # a row of ones times b
-        d = zeros if fresh else edge
-        call(multiply, 1, vectors, edge, 0, d, 0, sizes[0], 0, 0, 0, b, b_row, lanes, 1, count)
+
+
+@helper
+def _run_down(multiply, c, a, tiles_of_a, b, b_row, edge, j, lanes, first, last, k0, count, plan):
+    """Run the tiles first .. last down the panel of c at column j: the first block of K starts at bias or 0."""
+    (m, n), size = c.shape, c.itemsize
+    a_at, tile_step, a_row, a_k = tiles_of_a, plan.tile_step, 1, plan.rows
+    if not plan.tile_step:  # a is read where it lies
+        a_row, a_k = (1, m) if plan.turn_a else (a.shape[1], 1)
+        a_at, tile_step = a.ctypes.data, plan.rows * a_row
+    one, zeros = plan.constants, plan.constants + size
+    start = edge if plan.use in (ADD, RECTIFY) else zeros
+    for t in range(first, last):
+        to = c.ctypes.data + size * (t * plan.rows * n + j)
+        d, d_row = (start, 0) if k0 == 0 else (to, n)
+        call(
+            multiply, min(plan.rows, m - t * plan.rows), plan.vectors, to, n, d, d_row,
+            a_at + size * (t * tile_step + k0 * a_k), a_row, 0, a_k, b, b_row, lanes, 1, count,
+        )  # fmt: skip
+    if plan.use == COLLECT and first == 0:  # a row of ones times b
+        d = zeros if k0 == 0 else edge
+        call(multiply, 1, plan.vectors, edge, 0, d, 0, one, 0, 0, 0, b, b_row, lanes, 1, count)
 
 
 @helper

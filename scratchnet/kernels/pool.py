@@ -33,7 +33,7 @@ def _max_pool(images, pool, functions, addresses):
     for task in prange(images * pool.rows):
         n, oh = task // pool.rows, task % pool.rows
         at = n * pool.rows * line
-        winners.pool_line(functions[0], pool, y + pool.size * at, index + at, x + pool.size * n * image, oh)
+        winners.pool_line(functions.take, pool, y + pool.size * at, index + at, x + pool.size * n * image, oh)
 
 
 def max_pool2d_backward(
@@ -55,7 +55,7 @@ def _max_pool_gradient(dx, images, pool, functions, addresses):
         n, h = task // pool.height, task % pool.height
         at = n * pool.rows * line
         grad = dy + pool.size * at
-        winners.spread_row(functions[1], pool, to + pool.size * n * pool.height * row, grad, grad, index + at, h)
+        winners.spread_row(functions.give, pool, to + pool.size * n * pool.height * row, grad, grad, index + at, h)
 
 
 @kernel

@@ -183,7 +183,7 @@ def _give_line(
             )  # fmt: skip
 
 
-class Functions(NamedTuple):
+class PoolFunctions(NamedTuple):
     """What the two helpers below call: the addresses of machine code, or the plain functions."""
 
     take: Any
@@ -191,12 +191,12 @@ class Functions(NamedTuple):
 
 
 @functools.cache
-def functions(dtype: np.dtype[Any]) -> Functions:
+def functions(dtype: np.dtype[Any]) -> PoolFunctions:
     """Compile, or load from the cache, both passes for this dtype."""
     if numba.config.DISABLE_JIT:
-        return Functions(*(functools.partial(f, dtype.itemsize) for f in (_take_line, _give_line)))
+        return PoolFunctions(*(functools.partial(f, dtype.itemsize) for f in (_take_line, _give_line)))
     like = types.CPointer(numba.from_dtype(dtype))
-    return Functions(native(_take_line, like, *[types.int64] * 13), native(_give_line, like, *[types.int64] * 13))
+    return PoolFunctions(native(_take_line, like, *[types.int64] * 13), native(_give_line, like, *[types.int64] * 13))
 
 
 @helper

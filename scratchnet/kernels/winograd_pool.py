@@ -8,6 +8,8 @@ weights, V^T M, and that of x, M U^T, which takes the place of V.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import prange
 
@@ -93,6 +95,31 @@ def _pool_lines(output, take, y, index, memory, bias, first, last, pool, ys, pla
 # --- backward ----------------------------------------------------------------------------------------------------
 
 
+class Code(NamedTuple):
+    """What a backward calls: the tile and its packing, the transforms, and what spreads dy over the cells that won."""
+
+    multiply: Any
+    pack: Any
+    filter: Any
+    gradient: Any
+    image: Any
+    image_back: Any
+    filter_back: Any
+    give: Any
+
+
+class Addresses(NamedTuple):
+    """Where the arrays of a backward lie: `winners` is its index, `one` a 1."""
+
+    dweight: int
+    dy: int
+    y: int
+    winners: int
+    x: int
+    weight: int
+    one: int
+
+
 def backward(
     dx: np.ndarray, dweight: np.ndarray, dbias: np.ndarray, dy: np.ndarray, y: np.ndarray, index: np.ndarray,
     x: np.ndarray, weight: np.ndarray, padding: Pair, pool: winners.Pool,
@@ -107,20 +134,16 @@ def backward(
     start = plan.slots * room
     space = workspace("winograd", start + chunks * part + panels + plan.size**2 * tap, y.dtype)
     sums = space[start : start + chunks * part]
-    names = "filter", "gradient", "image", "image_back", "filter_back"
-    functions = *_functions(y.dtype, plan.size, *names), winners.functions(y.dtype).give
-    _backward.launch(
-        plan.slots > 1, space, sums, dx.reshape(-1), plan, back, xs, ys, pool, sums_sizes, sizes, functions,
-        addresses_of(dweight, dy, y, index, x, weight, one),
-    )  # fmt: skip
+    code = Code._make((*_functions(y.dtype, plan.size, *Code._fields[2:-1]), winners.functions(y.dtype).give))
+    at = Addresses._make(addresses_of(dweight, dy, y, index, x, weight, one))
+    _backward.launch(plan.slots > 1, space, sums, dx.reshape(-1), plan, back, xs, ys, pool, sums_sizes, sizes, code, at)
     dbias[...] = sums[part - ys.row :][: ys.channels]
 
 
 @kernel
-def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, functions, addresses):
+def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, code, at):
     """The weights turned, and to points, if dx is wanted; the sums of each chunk of images, and their dx; dweight."""
     room, panels_size, tap = sizes
-    _, pack, filter_, _, _, _, filter_back, _ = functions
     chunks, part = sums_sizes
     number, base = plan.number, space.ctypes.data
     panels = sums.ctypes.data + number * chunks * part
@@ -129,9 +152,9 @@ def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, func
         clear(space, slot * room, ZEROS)
     if dx.size > 0:
         for t in prange(plan.size * plan.size):
-            _turn(pack, turned, addresses[5], tap, t, xs, ys, plan)
+            _turn(code.pack, turned, at.weight, tap, t, xs, ys, plan)
         for slot in prange(plan.slots):
-            _filters(filter_, panels, turned, tap, xs.row, slot, ys, xs, base + number * slot * room, back)
+            _filters(code.filter, panels, turned, tap, xs.row, slot, ys, xs, base + number * slot * room, back)
     for slot in prange(plan.slots):
         for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
             begin, end = q * CHUNK * plan.down, min(plan.images, (q + 1) * CHUNK) * plan.down
@@ -139,28 +162,26 @@ def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, func
             for first in range(begin, end, plan.lines):
                 last, fresh = min(end, first + plan.lines), first == begin
                 plans = plan, back, xs, ys, pool
-                _gradients(dx, to, fresh, space, slot * room, panels, first, last, plans, functions, addresses)
+                _gradients(dx, to, fresh, space, slot * room, panels, first, last, plans, code, at)
     for slot in prange(plan.slots):
         memory = base + number * slot * room
-        _add_chunks(filter_back, addresses[0], sums, memory, slot, sums_sizes, xs, ys, plan)
+        _add_chunks(code.filter_back, at.dweight, sums, memory, slot, sums_sizes, xs, ys, plan)
 
 
 @helper
-def _gradients(dx, sums, fresh, space, at, panels, first, last, plans, functions, addresses):
-    """What these lines of tiles add to the sums, and to dx. The slot's memory starts at space[at]."""
+def _gradients(dx, sums, fresh, space, start, panels, first, last, plans, code, at):
+    """What these lines of tiles add to the sums, and to dx. The slot's memory starts at space[start]."""
     plan, back, xs, ys, pool = plans
-    multiply, _, _, gradient, image, image_back, _, give = functions
-    _, dy, y, index, x, _, one = addresses
-    tiles, memory = (last - first) * plan.across, space.ctypes.data + plan.number * at
-    _spread_lines(gradient, give, space, at, dy, y, index, first, last, pool, ys, plan)
-    _to_points(image, memory, xs, x, first, first, last, plan)
-    _add_tiles(multiply, sums, fresh, memory, one, tiles, xs, ys, plan)
+    tiles, memory = (last - first) * plan.across, space.ctypes.data + plan.number * start
+    _spread_lines(code.gradient, code.give, space, start, at.dy, at.y, at.winners, first, last, pool, ys, plan)
+    _to_points(code.image, memory, xs, at.x, first, first, last, plan)
+    _add_tiles(code.multiply, sums, fresh, memory, at.one, tiles, xs, ys, plan)
     if dx.size > 0:
         filled = xs.height * xs.width * xs.channels
-        start, stop = (first + plan.down - 1) // plan.down, (last + plan.down - 1) // plan.down  # images that begin
-        clear(dx, start * filled, (stop - start) * filled)
-        _filter_points(multiply, memory, ys, xs, panels, tiles, back)
-        _from_points(image_back, memory, xs, dx.ctypes.data, 0, first, first, last, plan)
+        begin, end = (first + plan.down - 1) // plan.down, (last + plan.down - 1) // plan.down  # images that begin here
+        clear(dx, begin * filled, (end - begin) * filled)
+        _filter_points(code.multiply, memory, ys, xs, panels, tiles, back)
+        _from_points(code.image_back, memory, xs, dx.ctypes.data, 0, first, first, last, plan)
 
 
 @helper
