@@ -60,13 +60,13 @@ def is_on() -> bool:
     return _on
 
 
-def is_faster(size: Pair, x: np.ndarray, weight: np.ndarray, stride: Pair) -> bool:
+def is_faster(cells: Pair, x: np.ndarray, weight: np.ndarray, stride: Pair) -> bool:
     """Whether this beats the direct form, as measured on 2 cores with AVX-512, for batches of 1 to 128 images.
 
-    size: (OH, OW). x and weight stand for their gradients, too.
+    cells: (OH, OW). x and weight stand for their gradients, too.
     """
     known = stride == (1, 1) and weight.shape[:2] in ((3, 3), (5, 5)) and x.size > 0
-    return _on and known and min(weight.shape[2:]) >= 16 and min(size) >= 3
+    return _on and known and min(weight.shape[2:]) >= 16 and min(cells) >= 3
 
 
 class _Images(NamedTuple):
@@ -86,7 +86,7 @@ class _Plan(NamedTuple):
     """The sizes of a convolution, and how it is done."""
 
     images: int  # N
-    size: int  # R
+    taps: int  # R: the kernel is R x R
     side: int  # S
     points: int  # S S
     down: int  # tiles in a column of an image
@@ -97,28 +97,28 @@ class _Plan(NamedTuple):
     vectors: int
     vector: int
     panel: int  # lanes in a panel: all vectors
-    number: int  # bytes of one
+    size: int  # bytes of a number
     slots: int  # threads to run on
 
 
 def _plan(cells: Pair, x: np.ndarray, weight: np.ndarray, padding: Pair, lanes: int) -> tuple[_Plan, _Images, _Images]:
     """Plan any of the three passes. cells: (OH, OW); x stands for dx, too; the tile writes `lanes` numbers per row."""
-    shapes, (size, _, _, units), number = tile.shapes(x.dtype), weight.shape, x.itemsize
+    shapes, (taps, _, _, units), size = tile.shapes(x.dtype), weight.shape, x.itemsize
     shape = next((s for s in shapes if s.vectors * s.lanes >= lanes), shapes[-1])
-    points, panel = side(size) ** 2, shape.vectors * shape.lanes
+    points, panel = side(taps) ** 2, shape.vectors * shape.lanes
     down, across = (-(-count // OUTPUTS) for count in cells)
     x_row, y_row = (-(-count // shape.lanes) * shape.lanes for count in (x.shape[3], units))
-    fit = max(1, CACHE // (number * points * (x_row + y_row) * across))
+    fit = max(1, CACHE // (size * points * (x_row + y_row) * across))
     lines = min(fit // down, x.shape[0]) * down if fit >= down else fit
     x_step, y_step = ((lines * across + AWAY) * row for row in (x_row, y_row))
-    v = spare(size, shape.lanes)
+    v = spare(taps, shape.lanes)
     m = v + points * x_step
     slot = -(-(m + points * y_step + ZEROS) // 16) * 16  # the tile reads whole panels
     slots = threads_for_product(x.shape[0] * cells[0] * cells[1] * weight.size // OUTPUTS)
     of_x = _Images._make((*x.shape[1:], *padding, v, x_row, x_step))
     of_y = _Images._make((*cells, units, 0, 0, m, y_row, y_step))
-    sizes = x.shape[0], size, side(size), points, down, across, lines, slot
-    return _Plan(*sizes, *shape, panel, number, slots), of_x, of_y
+    sizes = x.shape[0], taps, side(taps), points, down, across, lines, slot
+    return _Plan(*sizes, *shape, panel, size, slots), of_x, of_y
 
 
 def _filter_size(plan: _Plan, of: _Images, to: _Images) -> int:
@@ -126,9 +126,9 @@ def _filter_size(plan: _Plan, of: _Images, to: _Images) -> int:
     return plan.points * of.channels * (-(-to.channels // plan.panel) * plan.panel)
 
 
-def _functions(dtype: np.dtype[Any], size: int, *names: str) -> tuple[Any, ...]:
+def _functions(dtype: np.dtype[Any], taps: int, *names: str) -> tuple[Any, ...]:
     """What `call` takes: the two of tile.py, and the transforms of these names."""
-    return *tile.functions(dtype), *(function(name, size, dtype) for name in names)
+    return *tile.functions(dtype), *(function(name, taps, dtype) for name in names)
 
 
 # --- steps of a pass ---------------------------------------------------------------------------------------------
@@ -145,9 +145,9 @@ def _to_points(transform, memory, images, array, held, first, last, plan):
         row = (line // plan.down * images.height + top) * images.width
         for j in range(plan.across):
             left = j * OUTPUTS - images.left
-            points = memory + plan.number * (images.at + ((line - held) * plan.across + j) * images.row)
+            points = memory + plan.size * (images.at + ((line - held) * plan.across + j) * images.row)
             call(
-                transform, points, images.step, array + plan.number * (row + left) * images.channels,
+                transform, points, images.step, array + plan.size * (row + left) * images.channels,
                 images.width * images.channels, images.channels, images.channels,
                 -top, images.height - top, -left, images.width - left, memory,
             )  # fmt: skip
@@ -162,8 +162,8 @@ def _from_points(transform, memory, images, array, bias, held, first, last, plan
         row = (line // plan.down * images.height + top) * images.width
         for j in range(plan.across):
             left = j * OUTPUTS - images.left
-            points = memory + plan.number * (images.at + ((line - held) * plan.across + j) * images.row)
-            cell = array + plan.number * (row + left) * images.channels
+            points = memory + plan.size * (images.at + ((line - held) * plan.across + j) * images.row)
+            cell = array + plan.size * (row + left) * images.channels
             start, start_row, start_column = (bias, 0, 0) if bias else (cell, row_step, images.channels)
             call(
                 transform, cell, row_step, images.channels, start, start_row, start_column, points, images.step,
@@ -174,7 +174,7 @@ def _from_points(transform, memory, images, array, bias, held, first, last, plan
 @helper
 def _turn(pack, turned, weight, tap, t, xs, ys, plan):
     """Tap number t of the weights, (C, U), turned to (U, C); in `turned` taps are `tap` numbers apart."""
-    to, source = turned + plan.number * t * tap, weight + plan.number * t * xs.channels * ys.channels
+    to, source = turned + plan.size * t * tap, weight + plan.size * t * xs.channels * ys.channels
     call(pack, to, 0, source, ys.channels, 1, xs.channels, ys.channels, xs.row, plan.vector)
 
 
@@ -189,9 +189,9 @@ def _filters(transform, panels, weight, tap, row, slot, of, to, memory, plan):
     for k in range(slot * count // plan.slots, (slot + 1) * count // plan.slots):
         for j in range(0, lanes, plan.panel):
             call(
-                transform, panels + plan.number * (j * count + k * plan.panel), step,
-                weight + plan.number * (k * row + j), plan.size * tap, tap, min(plan.panel, lanes - j),
-                0, plan.size, 0, plan.size, memory,
+                transform, panels + plan.size * (j * count + k * plan.panel), step,
+                weight + plan.size * (k * row + j), plan.taps * tap, tap, min(plan.panel, lanes - j),
+                0, plan.taps, 0, plan.taps, memory,
             )  # fmt: skip
 
 
@@ -202,8 +202,8 @@ def _filter_points(multiply, memory, of, to, panels, tiles, plan):
     step = panel * ((to.channels + plan.panel - 1) // plan.panel)
     _products(
         multiply, plan, tiles, to.channels, of.channels,
-        memory + plan.number * to.at, to.row, to.step, memory,
-        memory + plan.number * of.at, of.row, 1, of.step, panels, plan.panel, panel, step,
+        memory + plan.size * to.at, to.row, to.step, memory,
+        memory + plan.size * of.at, of.row, 1, of.step, panels, plan.panel, panel, step,
     )  # fmt: skip
 
 
@@ -213,14 +213,14 @@ def _products(multiply, plan, rows, lanes, k, c, c_row, c_step, d, a, a_row, a_k
     tiles = (rows + plan.tile_rows - 1) // plan.tile_rows
     for i in range(plan.points):
         for j in range(0, lanes, plan.panel):
-            panel = b + plan.number * (i * b_step + j // plan.panel * b_panel)
+            panel = b + plan.size * (i * b_step + j // plan.panel * b_panel)
             for t in range(tiles):
                 p, end = t * rows // tiles, (t + 1) * rows // tiles
-                to = c + plan.number * (i * c_step + p * c_row + j)
+                to = c + plan.size * (i * c_step + p * c_row + j)
                 start, start_row = (d, 0) if d else (to, c_row)
                 call(
                     multiply, end - p, plan.vectors, to, c_row, start, start_row,
-                    a + plan.number * (i * a_step + p * a_row), a_row, 0, a_k, panel, b_row,
+                    a + plan.size * (i * a_step + p * a_row), a_row, 0, a_k, panel, b_row,
                     min(plan.panel, lanes - j), 1, k,
                 )  # fmt: skip
 
@@ -233,7 +233,7 @@ def forward(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, 
     x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
     plan, xs, ys = _plan(y.shape[1:3], x, weight, padding, lanes=y.shape[3])
     space = workspace("winograd", plan.slots * plan.slot + _filter_size(plan, xs, ys), y.dtype)
-    functions = _functions(y.dtype, plan.size, "filter", "image", "output")
+    functions = _functions(y.dtype, plan.taps, "filter", "image", "output")
     _forward.launch(plan.slots > 1, space, plan, xs, ys, functions, addresses_of(y, x, weight, bias))
 
 
@@ -242,15 +242,15 @@ def _forward(space, plan, xs, ys, functions, addresses):
     """The weights to points; then every slot its lines of tiles: V, M = V U, y."""
     multiply, _, filter_, image, output = functions
     y, x, weight, bias = addresses
-    number = plan.number
-    panels = space.ctypes.data + number * plan.slots * plan.slot
+    size = plan.size
+    panels = space.ctypes.data + size * plan.slots * plan.slot
     for slot in prange(plan.slots):
         clear(space, slot * plan.slot, ZEROS)
-        memory = space.ctypes.data + number * slot * plan.slot
+        memory = space.ctypes.data + size * slot * plan.slot
         _filters(filter_, panels, weight, xs.channels * ys.channels, ys.channels, slot, xs, ys, memory, plan)
     lines = plan.images * plan.down
     for slot in prange(plan.slots):
-        memory = space.ctypes.data + number * slot * plan.slot
+        memory = space.ctypes.data + size * slot * plan.slot
         end = (slot + 1) * lines // plan.slots
         for first in range(slot * lines // plan.slots, end, plan.lines):
             last = min(end, first + plan.lines)
@@ -269,7 +269,7 @@ def backward_weight(dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: n
     chunks, part = sizes = _chunks(plan, xs, ys)
     space = workspace("winograd", plan.slots * plan.slot + chunks * part, dy.dtype)
     sums = space[plan.slots * plan.slot :]
-    functions = _functions(dy.dtype, plan.size, "gradient", "image", "filter_back")
+    functions = _functions(dy.dtype, plan.taps, "gradient", "image", "filter_back")
     _weight_gradient.launch(
         plan.slots > 1, space, sums, plan, xs, ys, sizes, functions, addresses_of(dweight, x, dy, one)
     )
@@ -287,20 +287,20 @@ def _weight_gradient(space, sums, plan, xs, ys, sizes, functions, addresses):
     chunks, part = sizes
     multiply, _, gradient, image, filter_back = functions
     dweight, x, dy, one = addresses
-    number = plan.number
+    size = plan.size
     for slot in prange(plan.slots):
         clear(space, slot * plan.slot, ZEROS)
-        memory = space.ctypes.data + number * slot * plan.slot
+        memory = space.ctypes.data + size * slot * plan.slot
         for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
             begin, end = q * CHUNK * plan.down, min(plan.images, (q + 1) * CHUNK) * plan.down
             for first in range(begin, end, plan.lines):
                 last = min(end, first + plan.lines)
                 _to_points(gradient, memory, ys, dy, first, first, last, plan)
                 _to_points(image, memory, xs, x, first, first, last, plan)
-                to, tiles = sums.ctypes.data + number * q * part, (last - first) * plan.across
+                to, tiles = sums.ctypes.data + size * q * part, (last - first) * plan.across
                 _add_tiles(multiply, to, first == begin, memory, one, tiles, xs, ys, plan)
     for slot in prange(plan.slots):
-        memory = space.ctypes.data + number * slot * plan.slot
+        memory = space.ctypes.data + size * slot * plan.slot
         _add_chunks(filter_back, dweight, sums, memory, slot, sizes, xs, ys, plan)
 
 
@@ -308,14 +308,14 @@ def _weight_gradient(space, sums, plan, xs, ys, sizes, functions, addresses):
 def _add_tiles(multiply, sums, fresh, memory, one, tiles, xs, ys, plan):
     """dU += V^T M of so many tiles, and dbias += the sum of M where A is 1; `fresh` sums start at 0."""
     channels, units, row = xs.channels, ys.channels, ys.row
-    v, m, zeros = memory + plan.number * xs.at, memory + plan.number * ys.at, memory if fresh else 0
+    v, m, zeros = memory + plan.size * xs.at, memory + plan.size * ys.at, memory if fresh else 0
     _products(
         multiply, plan, channels, units, tiles, sums, row, channels * row, zeros,
         v, 1, xs.row, xs.step, m, row, plan.panel, ys.step,
     )  # fmt: skip
     for u in range(0, units, plan.panel):
-        to = sums + plan.number * (plan.points * channels * row + u)
-        point = m + plan.number * ((plan.side + 1) * ys.step + u)
+        to = sums + plan.size * (plan.points * channels * row + u)
+        point = m + plan.size * ((plan.side + 1) * ys.step + u)
         start, lanes = zeros if fresh else to, min(plan.panel, units - u)
         call(multiply, 1, plan.vectors, to, 0, start, 0, one, 0, 0, 0, point, row, lanes, 1, tiles)
 
@@ -337,9 +337,9 @@ def _add_chunks(filter_back, dweight, sums, memory, slot, sizes, xs, ys, plan):
                     sums[to + u] += sums[more + u]
         if c < channels:
             call(
-                filter_back, dweight + plan.number * c * units, plan.size * channels * units, channels * units,
-                0, 0, 0, sums.ctypes.data + plan.number * c * row, channels * row,
-                units, 0, plan.size, 0, plan.size, memory,
+                filter_back, dweight + plan.size * c * units, plan.taps * channels * units, channels * units,
+                0, 0, 0, sums.ctypes.data + plan.size * c * row, channels * row,
+                units, 0, plan.taps, 0, plan.taps, memory,
             )  # fmt: skip
 
 
@@ -351,8 +351,8 @@ def backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, padding: 
     dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
     plan, xs, ys = _plan(dy.shape[1:3], dx, weight, padding, lanes=dx.shape[3])
     panels, tap = sizes = _filter_size(plan, ys, xs), _tap(plan, xs, ys)
-    space = workspace("winograd", plan.slots * plan.slot + panels + plan.size**2 * tap, dy.dtype)
-    functions = _functions(dy.dtype, plan.size, "filter", "gradient", "image_back")
+    space = workspace("winograd", plan.slots * plan.slot + panels + plan.taps**2 * tap, dy.dtype)
+    functions = _functions(dy.dtype, plan.taps, "filter", "gradient", "image_back")
     _input_gradient.launch(
         plan.slots > 1, space, dx.reshape(-1), plan, xs, ys, sizes, functions, addresses_of(dy, weight)
     )
@@ -369,18 +369,18 @@ def _input_gradient(space, dx, plan, xs, ys, sizes, functions, addresses):
     panels_size, tap = sizes
     multiply, pack, filter_, gradient, image_back = functions
     dy, weight = addresses
-    number = plan.number
-    panels = space.ctypes.data + number * plan.slots * plan.slot
-    turned = panels + number * panels_size
-    for t in prange(plan.size * plan.size):
+    size = plan.size
+    panels = space.ctypes.data + size * plan.slots * plan.slot
+    turned = panels + size * panels_size
+    for t in prange(plan.taps * plan.taps):
         _turn(pack, turned, weight, tap, t, xs, ys, plan)
     for slot in prange(plan.slots):
         clear(space, slot * plan.slot, ZEROS)
-        memory = space.ctypes.data + number * slot * plan.slot
+        memory = space.ctypes.data + size * slot * plan.slot
         _filters(filter_, panels, turned, tap, xs.row, slot, ys, xs, memory, plan)
     image = xs.height * xs.width * xs.channels
     for slot in prange(plan.slots):
-        memory = space.ctypes.data + number * slot * plan.slot
+        memory = space.ctypes.data + size * slot * plan.slot
         n, end = slot * plan.images // plan.slots, (slot + 1) * plan.images // plan.slots
         clear(dx, n * image, (end - n) * image)
         for first in range(n * plan.down, end * plan.down, plan.lines):

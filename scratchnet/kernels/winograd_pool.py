@@ -54,7 +54,7 @@ def forward(
     plan, xs, ys = _plan((pool.height, pool.width), x, weight, padding, lanes=weight.shape[3])
     room = _room(plan, ys)
     space = workspace("winograd", plan.slots * room + _filter_size(plan, xs, ys), y.dtype)
-    functions = *_functions(y.dtype, plan.size, "filter", "image", "output"), winners.functions(y.dtype).take
+    functions = *_functions(y.dtype, plan.taps, "filter", "image", "output"), winners.functions(y.dtype).take
     _forward.launch(plan.slots > 1, space, plan, xs, ys, pool, room, functions, addresses_of(y, index, x, weight, bias))
 
 
@@ -63,14 +63,14 @@ def _forward(space, plan, xs, ys, pool, room, functions, addresses):
     """The weights to points; then every slot its images: V, M = V U, and image by image what is pooled, y and index."""
     multiply, _, filter_, image, output, take = functions
     y, index, x, weight, bias = addresses
-    number = plan.number
-    panels = space.ctypes.data + number * plan.slots * room
+    size = plan.size
+    panels = space.ctypes.data + size * plan.slots * room
     for slot in prange(plan.slots):
         clear(space, slot * room, ZEROS)
-        memory = space.ctypes.data + number * slot * room
+        memory = space.ctypes.data + size * slot * room
         _filters(filter_, panels, weight, xs.channels * ys.channels, ys.channels, slot, xs, ys, memory, plan)
     for slot in prange(plan.slots):
-        memory = space.ctypes.data + number * slot * room
+        memory = space.ctypes.data + size * slot * room
         end = (slot + 1) * plan.images // plan.slots * plan.down
         for first in range(slot * plan.images // plan.slots * plan.down, end, plan.lines):
             last = min(end, first + plan.lines)
@@ -82,14 +82,14 @@ def _forward(space, plan, xs, ys, pool, room, functions, addresses):
 @helper
 def _pool_lines(output, take, y, index, memory, bias, first, last, pool, ys, plan):
     """Fill the slot's image with these lines of M, and pool it whenever it is complete."""
-    filled, pooled = plan.number * ys.height * ys.width * ys.channels, pool.rows * pool.columns * pool.channels
-    image = memory + plan.number * plan.slot
+    filled, pooled = plan.size * ys.height * ys.width * ys.channels, pool.rows * pool.columns * pool.channels
+    image = memory + plan.size * plan.slot
     for n in range(first // plan.down, (last + plan.down - 1) // plan.down):
         start, stop = max(first, n * plan.down), min(last, (n + 1) * plan.down)
         _from_points(output, memory, ys, image - n * filled, bias, first, start, stop, plan)
         if stop == (n + 1) * plan.down:
             for oh in range(pool.rows):
-                winners.pool_line(take, pool, y + plan.number * n * pooled, index + n * pooled, image, oh)
+                winners.pool_line(take, pool, y + plan.size * n * pooled, index + n * pooled, image, oh)
 
 
 # --- backward ----------------------------------------------------------------------------------------------------
@@ -126,15 +126,15 @@ def backward(
 ) -> None:  # fmt: skip
     """dx, dweight, dbias from dy where y > 0, at stride 1; dx may be empty."""
     dy, y, index, x, weight = (np.ascontiguousarray(array) for array in (dy, y, index, x, weight))
-    size, one = (pool.height, pool.width), np.ones(1, y.dtype)
-    plan, xs, ys = _plan(size, x, weight, padding, lanes=weight.shape[3])
-    back, _, _ = _plan(size, x, weight, padding, lanes=x.shape[3])
+    cells, one = (pool.height, pool.width), np.ones(1, y.dtype)
+    plan, xs, ys = _plan(cells, x, weight, padding, lanes=weight.shape[3])
+    back, _, _ = _plan(cells, x, weight, padding, lanes=x.shape[3])
     chunks, part = sums_sizes = _chunks(plan, xs, ys)
     room, panels, tap = sizes = _room(plan, ys), _filter_size(back, ys, xs), _tap(plan, xs, ys)
     start = plan.slots * room
-    space = workspace("winograd", start + chunks * part + panels + plan.size**2 * tap, y.dtype)
+    space = workspace("winograd", start + chunks * part + panels + plan.taps**2 * tap, y.dtype)
     sums = space[start : start + chunks * part]
-    code = Code._make((*_functions(y.dtype, plan.size, *Code._fields[2:-1]), winners.functions(y.dtype).give))
+    code = Code._make((*_functions(y.dtype, plan.taps, *Code._fields[2:-1]), winners.functions(y.dtype).give))
     at = Addresses._make(addresses_of(dweight, dy, y, index, x, weight, one))
     _backward.launch(plan.slots > 1, space, sums, dx.reshape(-1), plan, back, xs, ys, pool, sums_sizes, sizes, code, at)
     dbias[...] = sums[part - ys.row :][: ys.channels]
@@ -145,26 +145,26 @@ def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, code
     """The weights turned, and to points, if dx is wanted; the sums of each chunk of images, and their dx; dweight."""
     room, panels_size, tap = sizes
     chunks, part = sums_sizes
-    number, base = plan.number, space.ctypes.data
-    panels = sums.ctypes.data + number * chunks * part
-    turned = panels + number * panels_size
+    size, base = plan.size, space.ctypes.data
+    panels = sums.ctypes.data + size * chunks * part
+    turned = panels + size * panels_size
     for slot in prange(plan.slots):
         clear(space, slot * room, ZEROS)
     if dx.size > 0:
-        for t in prange(plan.size * plan.size):
+        for t in prange(plan.taps * plan.taps):
             _turn(code.pack, turned, at.weight, tap, t, xs, ys, plan)
         for slot in prange(plan.slots):
-            _filters(code.filter, panels, turned, tap, xs.row, slot, ys, xs, base + number * slot * room, back)
+            _filters(code.filter, panels, turned, tap, xs.row, slot, ys, xs, base + size * slot * room, back)
     for slot in prange(plan.slots):
         for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
             begin, end = q * CHUNK * plan.down, min(plan.images, (q + 1) * CHUNK) * plan.down
-            to = sums.ctypes.data + number * q * part
+            to = sums.ctypes.data + size * q * part
             for first in range(begin, end, plan.lines):
                 last, fresh = min(end, first + plan.lines), first == begin
                 plans = plan, back, xs, ys, pool
                 _gradients(dx, to, fresh, space, slot * room, panels, first, last, plans, code, at)
     for slot in prange(plan.slots):
-        memory = base + number * slot * room
+        memory = base + size * slot * room
         _add_chunks(code.filter_back, at.dweight, sums, memory, slot, sums_sizes, xs, ys, plan)
 
 
@@ -172,7 +172,7 @@ def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, code
 def _gradients(dx, sums, fresh, space, start, panels, first, last, plans, code, at):
     """What these lines of tiles add to the sums, and to dx. The slot's memory starts at space[start]."""
     plan, back, xs, ys, pool = plans
-    tiles, memory = (last - first) * plan.across, space.ctypes.data + plan.number * start
+    tiles, memory = (last - first) * plan.across, space.ctypes.data + plan.size * start
     _spread_lines(code.gradient, code.give, space, start, at.dy, at.y, at.winners, first, last, pool, ys, plan)
     _to_points(code.image, memory, xs, at.x, first, first, last, plan)
     _add_tiles(code.multiply, sums, fresh, memory, at.one, tiles, xs, ys, plan)
@@ -188,13 +188,13 @@ def _gradients(dx, sums, fresh, space, start, panels, first, last, plans, code, 
 def _spread_lines(gradient, give, space, at, dy, y, index, first, last, pool, ys, plan):
     """M of these lines, from the slot's image, over which dy is spread whenever one begins."""
     filled, pooled = ys.height * ys.width * ys.channels, pool.rows * pool.columns * pool.channels
-    memory = space.ctypes.data + plan.number * at
-    image = memory + plan.number * plan.slot
+    memory = space.ctypes.data + plan.size * at
+    image = memory + plan.size * plan.slot
     for n in range(first // plan.down, (last + plan.down - 1) // plan.down):
         start, stop = max(first, n * plan.down), min(last, (n + 1) * plan.down)
         if start == n * plan.down:
             clear(space, at + plan.slot, filled)
-            cells, bytes_ = n * pooled, plan.number * n * pooled
+            cells, bytes_ = n * pooled, plan.size * n * pooled
             for h in range(pool.height):
                 winners.spread_row(give, pool, image, dy + bytes_, y + bytes_, index + cells, h)
-        _to_points(gradient, memory, ys, image - plan.number * n * filled, first, start, stop, plan)
+        _to_points(gradient, memory, ys, image - plan.size * n * filled, first, start, stop, plan)
