@@ -62,6 +62,17 @@ def test_a_kernel_that_another_one_needs_can_be_called_itself(tmp_path):
         assert run_code(KERNELS + code, SCRATCHNET_CACHE=str(tmp_path)).split() == ["True", "True"]
 
 
+def test_a_kernel_from_the_cache_stays_whole_in_one_that_is_compiled(tmp_path):
+    run_code(KERNELS + "\n    inner.serial(y, x)", SCRATCHNET_CACHE=str(tmp_path))
+    code = """
+    outer.serial(y, x)
+    print(sum(inner.serial.stats.cache_hits.values()), (y == x + 2).all())
+    inner.serial(y, x)
+    print((y == x + 1).all())
+    """
+    assert run_code(KERNELS + code, SCRATCHNET_CACHE=str(tmp_path)).split() == ["1", "True", "True"]
+
+
 def test_functions_of_others_compile_as_ever(tmp_path):
     """Also after a kernel that failed, and where they use something of numba's that a kernel has used before."""
     code = """
@@ -103,3 +114,17 @@ def test_what_a_helper_raises_arrives(tmp_path):
     """
     for _ in ("compiled", "loaded from the cache"):
         assert run_code(KERNELS + code, SCRATCHNET_CACHE=str(tmp_path)).split() == ["three", "2.0"]
+
+
+def test_a_helper_called_from_python_is_refused(tmp_path):
+    code = """
+    for _ in range(2):  # neither compiled nor after it was, within a kernel
+        try:
+            plus_one(1.0)
+        except TypeError as error:
+            print(error)
+        inner.serial(y, x)
+    print(plus_one.py_func(1.0))
+    """
+    refused = "plus_one: expected a call from a kernel, got one from Python; call plus_one.py_func there"
+    assert run_code(KERNELS + code, SCRATCHNET_CACHE=str(tmp_path)).splitlines() == [refused, refused, "2.0"]

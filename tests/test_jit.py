@@ -90,6 +90,16 @@ def test_a_damaged_cache_is_compiled_again(tmp_path, pattern, damage):
     assert use(tmp_path).stdout == "[0.0, 0.0, 2.0] 1\n"
 
 
+def test_machine_code_with_a_flipped_bit_is_compiled_again(tmp_path):
+    use(tmp_path)
+    (file,) = tmp_path.glob("kernels-*/*.nbc")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    assert use(tmp_path).stdout == "[0.0, 0.0, 2.0] 0\n"
+    assert use(tmp_path).stdout == "[0.0, 0.0, 2.0] 1\n"
+
+
 def test_an_edited_source_means_another_folder(monkeypatch, tmp_path):
     before = jit._state_hash()
     copy = tmp_path / "kernels"

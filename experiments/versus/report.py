@@ -18,6 +18,10 @@ STATEMENT = (
     "A step is forward, loss, backward and Adam, from a float batch that lies ready. One process per framework, all on "
     "the same cores, driven in turn; every block of steps begins at the same weights."
 )
+LEGEND = (
+    "A ratio below 1 means that scratchnet is faster; goals were set before anything was measured. Memory is what "
+    "training adds to a process in which the batches lie ready."
+)
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,9 @@ def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
     versions = dict.fromkeys(e.version for _, es in results for e in es if e.counts)
     machine = f"{cpu_model()}, {settings.threads} threads, Python {platform.python_version()}"
     rows = [
-        f"{machine}, {'; '.join(versions)}. {STATEMENT}",
+        f"{machine}, {'; '.join(versions)}. {STATEMENT} {LEGEND}",
         "",
-        "| net, batch 128 | scratchnet, ms per step (quartiles) | best peer | ratio | target | peak memory, MiB |",
+        "| net, batch 128 | scratchnet, ms per step (quartiles) | best peer | ratio | goal | memory, MiB, ours / its |",
         "|---|---|---|---|---|---|",
     ]
     for net, entries in results:

@@ -35,6 +35,15 @@ class Part(JITCodeLibrary):
         self._verify_declare_only_symbols()
         self._finalized = True
 
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: Any) -> JITCodeLibrary:
+        """A kernel that the one being compiled calls, from the cache: that is machine code, and no part of another."""
+        codegen._library_class = JITCodeLibrary
+        try:
+            return JITCodeLibrary._unserialize(codegen, state)
+        finally:
+            codegen._library_class = cls
+
     def get_pointer_to_function(self, name: str) -> int:
         """Return 0, by which numba means a function without an address."""
         self._ensure_finalized()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import pickle
 import sys
 import threading
 import warnings
@@ -23,7 +24,7 @@ from scratchnet import threads  # before numba: it sets the wait policy that the
 
 import numba  # isort: skip
 import numpy as np
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 from numba.core.ccallback import CFunc
 
 from scratchnet.cache import private_folder
@@ -105,12 +106,27 @@ def elementwise(function: Callable[..., None]) -> Kernel:
 
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that only kernels call; it is inlined into them and cached with them."""
-    return numba.njit(**OPTIONS, **ONLY_FROM_KERNELS)(function)
+    return _only_from_kernels(numba.njit(**OPTIONS, **ONLY_FROM_KERNELS)(function))
 
 
 def precise(function: Callable[..., Any]) -> Callable[..., Any]:
     """A helper whose arithmetic stays in the order written, in whatever kernel; only a * b + c may be fused."""
-    return numba.njit(**(OPTIONS | {"fastmath": {"contract"}}), **ONLY_FROM_KERNELS)(function)
+    options = OPTIONS | {"fastmath": {"contract"}}
+    return _only_from_kernels(numba.njit(**options, **ONLY_FROM_KERNELS)(function))
+
+
+def _only_from_kernels(dispatcher: Any) -> Any:
+    """Let a call from Python, for which there is no machine code, raise: it would jump to address 0."""
+    if numba.config.DISABLE_JIT:
+        return dispatcher
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        name = dispatcher.__name__
+        raise TypeError(f"{name}: expected a call from a kernel, got one from Python; call {name}.py_func there")
+
+    dispatcher._insert = lambda *args, **kwargs: None  # numba would list here what Python may call
+    dispatcher._compile_for_args = refuse  # what it calls for arguments that are not listed
+    return dispatcher
 
 
 def native(function: Callable[..., None], *argument_types: Any) -> int:
@@ -234,6 +250,21 @@ class _Locator(_CacheLocator):
         return f"{self._line}-{self._kind}"
 
 
+class _CheckedFiles(IndexDataCacheFile):
+    """numba's cache files, each with its digest before it: damaged machine code would end the process."""
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+
+    def _load_data(self, name: str) -> Any:
+        content = Path(self._data_path(name)).read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            raise ValueError(f"{name} is damaged")
+        return pickle.loads(content[32:])
+
+
 class _Cache(FunctionCache):
     """numba's function cache in our folder, for which a damaged or unwritable file is a miss, never an error."""
 
@@ -250,6 +281,7 @@ class _Cache(FunctionCache):
 
         self._impl_class = Implementation
         super().__init__(function)
+        self._cache_file = _CheckedFiles(self._cache_path, self._impl.filename_base, locator.get_source_stamp())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
