@@ -60,7 +60,7 @@ def command_train(parsed: argparse.Namespace) -> int:
     say = _nothing if parsed.quiet else print
     if parsed.threads is not None:
         _usage(threads.set_threads, parsed.threads)
-    run = _resume(parsed) if parsed.resume else _start(parsed)
+    run = _start(parsed) if parsed.resume is None else _resume(parsed)
     say(_describe(run.dataset), run.net.summary(run.config.batch_size), _settings(run.config), sep="\n\n")
     if run.progress.epoch or run.progress.batch:
         say(f"going on after {_where(run)}")

@@ -138,6 +138,12 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
         raise TypeError(f"{name}: expected dtype {wanted}, got {matrix.dtype}; convert it with .astype(np.{wanted})")
     if matrix.shape[1] != features or matrix.shape[0] == 0:
         raise ValueError(f"{name}: expected shape (N, {features}) with N >= 1, got {show_shape(matrix.shape)}")
+    check_csr_parts(name, matrix, features)
+    return matrix
+
+
+def check_csr_parts(name: str, matrix: scipy.sparse.csr_matrix, features: int) -> None:
+    """Prove that the indices of a CSR matrix stay inside: whoever holds the matrix may have changed them since."""
     indptr, indices = matrix.indptr, matrix.indices
     for part, values in (("indptr", indptr), ("indices", indices), ("data", matrix.data)):
         if not is_plain_array(values) or values.ndim != 1 or (part != "data" and values.dtype not in INDICES):
@@ -156,7 +162,6 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
         raise ValueError(
             f"{name}: expected column indices from 0 to {features - 1}, got {indices.min()} to {indices.max()}"
         )
-    return matrix
 
 
 def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray:

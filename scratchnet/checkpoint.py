@@ -73,7 +73,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: the disk is full, the folder is missing or read-only, ...; an older file is untouched.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
     arrays = dict(net.parameters()) | {f"state/{name}": value for name, value in net.state().items()}
     saved = None
     if optimizer is not None:

@@ -105,13 +105,15 @@ def check_gradients(
     probe = _Probe(net, loss, x, y)
     rng = np.random.default_rng(seed)
     rows = []
-    for name, values, gradient in probe.arrays():
-        if values.size <= max_coordinates:
-            steps = _coordinates(values.shape)
-        else:
-            steps = _random_directions(values.shape, directions, rng)
-        rows.append(_check_array(name, values, gradient, steps, probe, tolerance))
-    probe.restore()
+    try:
+        for name, values, gradient in probe.arrays():
+            if values.size <= max_coordinates:
+                steps = _coordinates(values.shape)
+            else:
+                steps = _random_directions(values.shape, directions, rng)
+            rows.append(_check_array(name, values, gradient, steps, probe, tolerance))
+    finally:
+        probe.restore()
     return Report(rows, tolerance)
 
 
@@ -177,18 +179,19 @@ class _Probe:
     def derivative(self, values: np.ndarray, v: np.ndarray) -> float | None:
         """The difference quotient along `v`, or None where every step crosses a kink."""
         origin = values.copy()
-        for h in STEPS:
-            total = 0.0
-            for factor, coefficient in ((-2, 1), (-1, -8), (1, 8), (2, -1)):
-                values[...] = origin + factor * h * v
-                total += coefficient * self._loss()
-                if self._crossed():
-                    break
-            else:
-                values[...] = origin
-                return total / (12 * h)
-        values[...] = origin
-        return None
+        try:
+            for h in STEPS:
+                total = 0.0
+                for factor, coefficient in ((-2, 1), (-1, -8), (1, 8), (2, -1)):
+                    values[...] = origin + factor * h * v
+                    total += coefficient * self._loss()
+                    if self._crossed():
+                        break
+                else:
+                    return total / (12 * h)
+            return None
+        finally:
+            values[...] = origin
 
     def restore(self) -> None:
         for name, value in self.net.state().items():

@@ -68,7 +68,7 @@ def softmax_cross_entropy(
     check_ops("softmax_cross_entropy: ops", ops)
     logits = _check_predictions("softmax_cross_entropy: logits", logits, (None, None))
     labels = check_labels("softmax_cross_entropy: labels", labels, *logits.shape)
-    losses, dlogits = _row_losses(len(logits)), _gradient("softmax_cross_entropy: out", out, logits)  # (N,), (N, K)
+    losses, dlogits = _row_losses(len(logits)), _gradient("softmax_cross_entropy: out", out, logits, labels)
     weight = _row_weight("softmax_cross_entropy", sample_weight, reduction, len(logits), 1)
     ops.softmax_cross_entropy(losses, dlogits, logits, labels, weight)
     return _total(losses), dlogits

@@ -36,6 +36,8 @@ class Sequential:
         params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so
             an optimizer is one loop over two arrays. `backward` overwrites `grads`.
 
+    A net serves one thread at a time: every call writes into its buffers.
+
     Raises:
         TypeError, ValueError: something that is no layer, a layer used twice, shapes that do not fit.
     """
@@ -61,10 +63,34 @@ class Sequential:
         name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", getattr(dtype, "name", dtype))
         self.dtype = np.dtype(check_choice("Sequential: dtype", name, FLOATS))
         self.ops = check_ops("Sequential: ops", ops)
+        self._lent: list[Any] = [None, None]  # buffers that a user may hold: of the last y and of the last dx
         self._check_layers()
         self.output_shape = self._build()
         self._allocate()
         self._join(join)
+
+    @property
+    def params(self) -> np.ndarray:
+        return self._params
+
+    @params.setter
+    def params(self, value: Any) -> None:
+        self._refuse_another("params", value, self._params)
+
+    @property
+    def grads(self) -> np.ndarray:
+        return self._grads
+
+    @grads.setter
+    def grads(self, value: Any) -> None:
+        self._refuse_another("grads", value, self._grads)
+
+    def _refuse_another(self, name: str, value: Any, held: np.ndarray) -> None:
+        """Let `net.params -= step` through, which has written in place, but no other array."""
+        if value is not held:
+            raise AttributeError(
+                f"Sequential.{name}: expected to stay the array that all layers share; write net.{name}[...] = value"
+            )
 
     def forward(self, x: np.ndarray, train: bool = False) -> np.ndarray:
         """Compute the outputs of a batch.
@@ -77,9 +103,13 @@ class Sequential:
             (N, *output_shape). With `train` it is the net's own buffer, overwritten by the next forward and not to be
             written to; without, it is yours to keep.
         """
+        x = self._apart(x)
         for step in self._steps:
             x = step.forward(x, train)
-        return x if train else x.copy()
+        if not train:
+            return x.copy()
+        self._lent[0] = _owner(x)
+        return x
 
     def backward(self, dy: np.ndarray, input_gradient: bool = False) -> np.ndarray | None:
         """Overwrite `grads` with the gradient of the loss whose derivative by the last outputs is `dy`.
@@ -94,13 +124,22 @@ class Sequential:
         Raises:
             RuntimeError: no forward(x, train=True) came before, or its backward has been done.
         """
-        gradient: Any = dy
+        gradient: Any = self._apart(dy)
         for i in range(len(self._steps) - 1, -1, -1):
             wanted = input_gradient or i > self._first_trained
             gradient = self._steps[i].backward(gradient, wanted)
             if not wanted:
                 break
+        self._lent[1] = _owner(gradient)
         return gradient
+
+    def _apart(self, batch: Any) -> Any:
+        """Copy a batch that the net itself has handed out: it would be overwritten while it is needed."""
+        if type(batch) is np.ndarray:
+            owner = _owner(batch)
+            if owner is self._lent[0] or owner is self._lent[1]:
+                return batch.copy()
+        return batch
 
     def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Compute the outputs of any number of examples, `batch_size` at a time. Returns a new (N, *output_shape)."""
@@ -182,8 +221,8 @@ class Sequential:
     def _allocate(self) -> None:
         """Lay all parameters out in one flat array, hand each layer its views, and write the first values."""
         sizes = [math.prod(layer.parameter_shapes[part]) for _, layer, part in self._parts()]
-        self.params = np.zeros(sum(sizes), self.dtype)  # (P,)
-        self.grads = np.zeros(sum(sizes), self.dtype)  # (P,)
+        self._params = np.zeros(sum(sizes), self.dtype)  # (P,)
+        self._grads = np.zeros(sum(sizes), self.dtype)  # (P,)
         end = 0
         for index, (_, layer) in enumerate(walk(self.layers)):
             params, grads = {}, {}
@@ -224,6 +263,11 @@ class Sequential:
         for name, layer in walk(self.layers):
             for part in layer.parameter_shapes:
                 yield name, layer, part
+
+
+def _owner(array: Any) -> Any:
+    """The array whose memory this one looks into, itself where it has its own."""
+    return array if (base := getattr(array, "base", None)) is None else base
 
 
 def walk(layers: Iterable[Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:

@@ -116,8 +116,8 @@ class Run:
                 f"{folder} holds a run already; choose another folder, or go on with --resume {folder}"
             )
         run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
         run.save()  # from here on it can be resumed, whatever happens
+        (run.folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
         return run
 
     @classmethod

@@ -24,7 +24,7 @@ Loss = Callable[..., tuple[float, np.ndarray]]
 
 
 class DivergenceError(ArithmeticError):
-    """The loss or a gradient became NaN or infinite. The weights are still those before the bad batch."""
+    """The loss or a gradient became NaN or infinite. Weights and running statistics are those before the bad batch."""
 
 
 @dataclass
@@ -40,7 +40,8 @@ class History:
         """Write the rows with a header line. Numbers keep all their digits."""
         text = io.StringIO()
         if self.rows:
-            writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
+            names = dict.fromkeys(name for row in self.rows for name in row)  # a resumed run may measure more
+            writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
         Path(path).write_text(text.getvalue())
@@ -73,7 +74,7 @@ class Progress:
 
     @property
     def accuracy(self) -> float:
-        """Share of this epoch's examples so far whose largest output was the label's."""
+        """Share of this epoch's examples so far that were classified right, see count_right."""
         return self.correct / self.seen
 
     def next_epoch(self) -> None:
@@ -123,12 +124,20 @@ def train(
         the Progress, with `history`; `progress.epoch < epochs` means it was stopped.
 
     Raises:
+        TypeError, ValueError: an argument is not what it should be, or `optimizer` moves other parameters.
         DivergenceError: loss or gradient is NaN or infinite; the optimizer has not stepped on that batch.
     """
+    _check_pair(net, optimizer)
     check_integer("train: epochs", epochs, minimum=0)
     if clip_norm is not None:
         check_number("train: clip_norm", clip_norm, low=0, include_low=False)
     progress = progress or Progress()
+    if min(progress.batch * batch_size, len(y)) != progress.seen:
+        raise ValueError(
+            f"train: batch_size: expected the one of `progress`, which stopped after {progress.seen} examples in "
+            f"{progress.batch} batches, got {batch_size}"
+        )
+    statistics = list(net.state().values())
     while progress.epoch < epochs:
         lr, began = optimizer.current_lr(), time.perf_counter()
         with _bar(progress, epochs, x, show) as bar:
@@ -137,7 +146,7 @@ def train(
             ):
                 lr = optimizer.current_lr()
                 with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as divergence
-                    value, correct = _step(net, optimizer, xb, yb, loss, clip_norm, progress)
+                    value, correct = _step(net, optimizer, xb, yb, loss, clip_norm, progress, statistics)
                 progress.batch += 1
                 progress.loss_sum += value * len(yb)
                 progress.correct += correct
@@ -166,8 +175,26 @@ def evaluate(
     for xb, yb in batches(x, y, batch_size, shuffle=False, dtype=net.dtype.name, reuse=True):
         outputs = net.forward(xb)
         loss_sum += loss(outputs, yb, ops=net.ops)[0] * len(yb)
-        correct += int(np.count_nonzero(outputs.argmax(axis=1) == yb))
+        correct += count_right(outputs, yb)
     return loss_sum / y.shape[0], correct / y.shape[0]
+
+
+def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
+    """How many rows have their largest output at the label; a single output is the logit of class 1."""
+    classes = outputs[:, 0] > 0 if outputs.shape[1] == 1 else outputs.argmax(axis=1)
+    return int(np.count_nonzero(classes == labels))
+
+
+def _check_pair(net: Sequential, optimizer: Optimizer) -> None:
+    """Refuse an optimizer whose steps would not move the net."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"train: optimizer: expected one such as Adam(net.params), got {optimizer!r}")
+    mine, its = net.params, optimizer.params
+    if its.shape != mine.shape or its.ctypes.data != mine.ctypes.data:
+        raise ValueError(
+            "train: optimizer: expected one over this net's params, got one over another array; its steps "
+            "would not move the net: make it with e.g. Adam(net.params)"
+        )
 
 
 def _step(
@@ -178,14 +205,18 @@ def _step(
     loss: Loss,
     clip_norm: float | None,
     progress: Progress,
+    statistics: list[np.ndarray],
 ) -> tuple[float, int]:
     """One batch: forward, loss, backward, step. Returns (mean loss, number classified right)."""
+    before = [array.copy() for array in statistics]
     outputs = net.forward(xb, train=True)
     value, doutputs = loss(outputs, yb, ops=net.ops)
-    correct = int(np.count_nonzero(outputs.argmax(axis=1) == yb))
+    correct = count_right(outputs, yb)
     net.backward(doutputs)
     norm = clip_grad_norm(net.grads, math.inf if clip_norm is None else clip_norm, ops=net.ops)
     if not (math.isfinite(value) and math.isfinite(norm)):
+        for array, held in zip(statistics, before):
+            array[...] = held
         raise DivergenceError(
             f"training diverged in epoch {progress.epoch + 1}, batch {progress.batch + 1}: loss {value}, "
             f"gradient norm {norm}; {_blame(net, xb)}. The weights are those before this batch; "

@@ -245,3 +245,11 @@ def test_another_optimizer_is_refused_and_the_net_left_alone(tmp_path):
     with pytest.raises(CheckpointError, match="saved without an optimizer"):
         restore(load_checkpoint(path), other, optimizers.Adam(other.params))
     np.testing.assert_array_equal(other.params, before)
+
+
+def test_a_link_stays_a_link(tmp_path):
+    net = Sequential([Dense(2)], (3,))
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    save_checkpoint(tmp_path / "link", net)
+    assert (tmp_path / "link").is_symlink()
+    np.testing.assert_array_equal(load_checkpoint(tmp_path / "file").arrays["0.weight"], net.layers[0].weight)

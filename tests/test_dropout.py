@@ -228,3 +228,11 @@ def test_print():
 def test_p_outside_its_range_is_refused(p):
     with pytest.raises(ValueError, match=r"Dropout: p: expected a finite number in \[0, 1\)"):
         Dropout(p)
+
+
+def test_another_p_is_checked_like_the_first():
+    layer = Dropout(0.2)
+    layer.p = 0.3
+    assert repr(layer) == "Dropout(0.3)"
+    with pytest.raises(ValueError, match=r"Dropout: p: expected a finite number in \[0, 1\), got 2"):
+        layer.p = 2

@@ -251,3 +251,19 @@ def test_a_net_that_is_not_deterministic_is_refused():
 
     with pytest.raises(ValueError, match="not deterministic"):
         check_gradients(net, noisy, np.ones((2, 4)), np.array([0, 1]))
+
+
+def test_a_loss_that_raises_leaves_the_net_as_it_was():
+    net = Sequential([Dense(3), Dropout(0.5), Dense(2)], (4,), dtype="float64")
+    before, steps, calls = net.params.copy(), net.state()["1.step"].copy(), []
+
+    def loss(outputs, labels):
+        calls.append(0)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return losses.softmax_cross_entropy(outputs, labels)
+
+    with pytest.raises(KeyboardInterrupt):
+        check_gradients(net, loss, np.ones((2, 4)), np.array([0, 1]))
+    np.testing.assert_array_equal(net.params, before)
+    np.testing.assert_array_equal(net.state()["1.step"], steps)

@@ -446,3 +446,9 @@ def test_a_short_batch_after_a_long_one():
     want = function(logits[:2], labels[:2])[0]
     function(logits, labels)
     assert function(logits[:2], labels[:2])[0] == want
+
+
+def test_a_gradient_can_not_be_written_over_the_labels():
+    labels = np.zeros(8, np.int64)
+    with pytest.raises(ValueError, match="expected memory of its own"):
+        softmax_cross_entropy(np.ones((8, 2), "float32"), labels, out=labels.view("float32").reshape(8, 2))

@@ -284,3 +284,38 @@ def test_a_copy_whose_layers_would_be_detached_is_refused(duplicate):
     net = Sequential([Dense(2)], (3,))
     with pytest.raises(TypeError, match=r"best = net\.params\.copy\(\)"):
         duplicate(net)
+
+
+@pytest.mark.parametrize("name", ["params", "grads"])
+def test_the_flat_arrays_stay_the_ones_that_layers_share(name):
+    net = small_net()
+    held = getattr(net, name)
+    with pytest.raises(AttributeError, match=rf"Sequential\.{name}: .*write net\.{name}\[\.\.\.\] = value"):
+        setattr(net, name, held - 1)
+    held[...] = 2
+    net.params -= net.grads  # in place: the same arrays are assigned again
+    net.layers[0].weight += 1
+    assert getattr(net, name) is held
+    with pytest.raises(AttributeError, match=r"write layer\.weight\[\.\.\.\] = value"):
+        net.layers[0].weight = np.zeros((4, 5), "float32")
+
+
+@pytest.mark.parametrize("layers", [[Dense(4)], [Dense(4), ReLU(), Dense(4)], [Dense(4), Tanh()]], ids=str)
+def test_a_net_may_be_fed_what_it_returned(layers):
+    net = Sequential(layers, (4,))
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype("float32")
+    results = []
+    for apart in (True, False):
+        h = net.forward(x, train=True)
+        y = net.forward(h.copy() if apart else h[:], train=True)
+        dx = net.backward(x, input_gradient=True)
+        net.forward(x, train=True)
+        dx = net.backward(dx.copy() if apart else dx, input_gradient=True)
+        results.append((y.copy(), dx.copy(), net.grads.copy()))
+    for want, got in zip(*results):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_an_initializer_that_returns_is_refused():
+    with pytest.raises(TypeError, match="Dense: init: expected a function that writes into its first argument"):
+        Sequential([Dense(3, init=lambda weight, rng: np.ones_like(weight))], (4,))

@@ -698,3 +698,14 @@ def test_clip_grad_value(ops):
 def test_clipping_refuses_bad_input(clip, grads, limit, error):
     with pytest.raises(error, match=clip.__name__):
         clip(grads, limit)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_arguments_stay_what_they_were_made_with(name):
+    optimizer = OPTIMIZERS[name](np.zeros(3), lr=0.1)
+    for argument in optimizer.arguments:
+        with pytest.raises(
+            AttributeError, match=rf"{type(optimizer).__name__}\.{argument}: expected to stay .*state_dict"
+        ):
+            setattr(optimizer, argument, 0.5)
+    optimizer.lr = 0.2  # this one is asked for at every step

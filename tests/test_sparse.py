@@ -140,3 +140,18 @@ def test_a_sparse_batch_has_no_input_gradient(make):
         net.backward(np.ones((4, 4), "float32"), input_gradient=True)
     net.forward(X, train=True)
     assert net.backward(np.ones((4, 4), "float32")) is None
+
+
+@pytest.mark.parametrize("units", [1, 3, 16, 130])
+def test_a_batch_that_changed_between_forward_and_backward_is_noticed(units):
+    net = Sequential([Dense(units)], (4,))
+    x = X.copy()
+    y = net.forward(x, train=True).copy()
+    x.indices[1] = 10**8
+    with pytest.raises(ValueError, match=r"the batch of the last forward: expected column indices from 0 to 3"):
+        net.backward(y)
+    x = X.copy()
+    net.forward(x, train=True)
+    x.indptr[:] = x.indptr * 1000
+    with pytest.raises(ValueError, match="the batch of the last forward: expected 4000 indices"):
+        net.backward(y)

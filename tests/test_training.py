@@ -10,7 +10,7 @@ import pytest
 
 from scratchnet import Sequential, optimizers, schedules
 from scratchnet.layers import BatchNorm1d, Dense, Dropout, ReLU
-from scratchnet.losses import softmax_cross_entropy
+from scratchnet.losses import binary_cross_entropy, softmax_cross_entropy
 from scratchnet.training import DivergenceError, History, Progress, evaluate, train
 
 RNG = np.random.default_rng(0)
@@ -196,3 +196,49 @@ def test_refusals(options, message):
     net, adam = make()
     with pytest.raises(ValueError, match=message):
         train(net, adam, X, Y, **{"epochs": 1, **options})
+
+
+def test_an_optimizer_of_other_parameters_is_refused():
+    net, _ = make()
+    with pytest.raises(ValueError, match=r"train: optimizer: expected one over this net's params"):
+        train(net, optimizers.Adam(net.params.copy()), X, Y)
+    with pytest.raises(TypeError, match="train: optimizer: expected one such as"):
+        train(net, None, X, Y)
+
+
+def test_one_output_is_the_logit_of_class_1():
+    net = Sequential([Dense(1)], (6,))
+
+    def loss(outputs, labels, ops):
+        return binary_cross_entropy(outputs, labels[:, None].astype("float32"), ops=ops)
+
+    progress = train(net, optimizers.Adam(net.params, lr=0.1), X, Y, epochs=30, loss=loss)
+    right = np.mean((net.predict(X)[:, 0] > 0) == Y)
+    assert progress.history.rows[-1]["accuracy"] > 0.95
+    assert evaluate(net, X, Y, loss=loss)[1] == pytest.approx(right)
+
+
+def test_an_epoch_goes_on_with_the_batch_size_it_began_with():
+    net, adam = make()
+    stopped = train(net, adam, X, Y, epochs=1, batch_size=10, should_stop=lambda: True)
+    with pytest.raises(ValueError, match="stopped after 10 examples in 1 batches, got 5"):
+        train(net, adam, X, Y, epochs=1, batch_size=5, progress=stopped)
+
+
+def test_divergence_leaves_running_statistics_alone():
+    net, adam = make()
+    train(net, adam, X, Y)
+    before = {name: value.copy() for name, value in net.state().items()}
+    bad = X.copy()
+    bad[3] = 3e38
+    with pytest.raises(DivergenceError):
+        train(net, adam, bad, Y, batch_size=50)
+    for name, value in net.state().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_history_takes_a_column_that_begins_late(tmp_path):
+    History([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "validation_loss": 3.0}]).write_csv(
+        tmp_path / "h.csv"
+    )
+    assert (tmp_path / "h.csv").read_text() == "epoch,loss,validation_loss\n1,2.0,\n2,1.0,3.0\n"

@@ -175,6 +175,14 @@ class Layer:
                 f"{self._name()}: a layer works inside a net; make one with Sequential([...], input_shape)"
             )
 
+    def _fill(self, init: Any, array: np.ndarray, rng: np.random.Generator) -> None:
+        """Let an initializer write its values."""
+        if (returned := init(array, rng)) is not None:
+            raise TypeError(
+                f"{self._name()}: init: expected a function that writes into its first argument and returns nothing, "
+                f"as initializers.he_normal does, got one that returned {type(returned).__name__}"
+            )
+
     def _name(self) -> str:
         return type(self).__name__
 
@@ -192,6 +200,8 @@ def _make_read_only(kind: type[Layer], name: str) -> None:
         return
 
     def write(layer: Layer, value: Any) -> None:
+        if layer._bound and value is getattr(layer, f"_{name}"):
+            return  # what `layer.weight -= step` assigns, after it has written in place
         if layer._bound:
             raise AttributeError(
                 f"{layer._name()}.{name} is a view into the net's flat array, and assigning would detach it; "

@@ -66,7 +66,7 @@ class Conv2d(Layer):
         return self.output_shape
 
     def initialize(self, rng: np.random.Generator) -> None:
-        self.init(self.weight, rng)
+        self._fill(self.init, self.weight, rng)
         self.bias[...] = 0
 
     def _forward(self, x: Any, train: bool) -> np.ndarray:

@@ -23,8 +23,16 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = check_number("Dropout: p", p, low=0, high=1)
+        self.p = p
         self.step = np.zeros(1, np.int64)  # training batches seen
+
+    @property
+    def p(self) -> float:
+        return self._p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        self._p = check_number("Dropout: p", p, low=0, high=1)
 
     def __repr__(self) -> str:
         return f"Dropout({self.p:g})"

@@ -44,6 +44,15 @@ class Optimizer:
         values = {"lr": self.lr, **{name: getattr(self, name) for name in self.arguments}}
         return f"{self._name()}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse another value for an argument: what was computed from it at the start would stay."""
+        if name in self.arguments and name in self.__dict__:
+            raise AttributeError(
+                f"{self._name()}.{name}: expected to stay {getattr(self, name)!r}, got {value!r}; "
+                "make a new optimizer, and hand it this one's state_dict()"
+            )
+        super().__setattr__(name, value)
+
     @property
     def lr(self) -> LearningRate:
         return self._lr
