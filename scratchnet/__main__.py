@@ -34,6 +34,7 @@ RECIPE = (
     "dropout",
     "weight_decay",
 )  # a model has defaults for these
+PICTURES = (".png", ".svg", ".pdf")
 HIDDEN = ("data", "model", "vocabulary", "fingerprint")  # settings that are shown elsewhere, or to nobody
 FIXED = {"data": "digits", "model": "cnn", "seed": 0, "dtype": "float32", "ops": "kernels", "validation": 0.0}
 
@@ -209,9 +210,11 @@ def _usage(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
 def _check_files(parsed: argparse.Namespace, kinds: list[str]) -> None:
     """Refuse what could not be written, before minutes of measuring."""
     for flag, name in (("--json", parsed.json), ("--plot", parsed.plot)):
-        if name and not Path(name).absolute().parent.is_dir():
+        if name and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
             raise UsageError(f"{flag}: expected a file in a folder that is there, got {name}")
     if parsed.plot:
+        if Path(parsed.plot).suffix not in PICTURES:
+            raise UsageError(f"--plot: expected a name that ends in {', '.join(PICTURES)}, got {parsed.plot}")
         if "operations" not in kinds:
             raise UsageError("--plot draws the operations; leave out --ladder and --steps")
         if importlib.util.find_spec("matplotlib") is None:

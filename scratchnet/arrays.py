@@ -136,7 +136,7 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
     if matrix.dtype is not dtype and matrix.dtype != dtype:
         wanted = np.dtype(dtype).name
         raise TypeError(f"{name}: expected dtype {wanted}, got {matrix.dtype}; convert it with .astype(np.{wanted})")
-    if matrix.shape[1] != features or matrix.shape[0] == 0:
+    if len(matrix.shape) != 2 or matrix.shape[1] != features or matrix.shape[0] == 0:
         raise ValueError(f"{name}: expected shape (N, {features}) with N >= 1, got {show_shape(matrix.shape)}")
     check_csr_parts(name, matrix, features)
     return matrix

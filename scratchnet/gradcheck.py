@@ -94,6 +94,9 @@ def check_gradients(
         ValueError: the net is not float64, the loss is not finite at this point, or two backward passes over the same
             batch differ.
     """
+    if not isinstance(net, Sequential):
+        raise TypeError(f"check_gradients: net: expected a Sequential, got {type(net).__name__}")
+    check_integer("check_gradients: seed", seed, minimum=0)
     check_number("check_gradients: tolerance", tolerance, low=0, include_low=False)
     check_integer("check_gradients: max_coordinates", max_coordinates, minimum=0)
     check_integer("check_gradients: directions", directions, minimum=1)

@@ -144,8 +144,9 @@ class Sequential:
     def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Compute the outputs of any number of examples, `batch_size` at a time. Returns a new (N, *output_shape)."""
         check_integer("predict: batch_size", batch_size, minimum=1)
-        if not hasattr(x, "shape"):
-            raise TypeError(f"predict: x: expected a NumPy array or a CSR batch, got {type(x).__name__}")
+        if not getattr(x, "shape", ()):
+            got = "a single number" if hasattr(x, "shape") else type(x).__name__
+            raise TypeError(f"predict: x: expected a NumPy array or a CSR batch, got {got}")
         rows = range(0, max(1, x.shape[0]), batch_size)
         return np.concatenate([self.forward(x[i : i + batch_size]) for i in rows])
 

@@ -27,6 +27,7 @@ from scratchnet.schedules import SCHEDULES, make_schedule
 from scratchnet.training import Progress, evaluate, train
 
 CHECKPOINT = "checkpoint.safetensors"
+MOST_EPOCHS = 10**9
 OPS = {"kernels": kernels, "reference": reference}
 
 
@@ -55,7 +56,8 @@ class RunConfig:
         check_choice("--optimizer", self.optimizer, OPTIMIZERS)
         check_choice("--ops", self.ops, OPS)
         check_number("--lr", self.lr, low=0, include_low=False)
-        check_integer("--epochs", self.epochs, minimum=1)
+        if check_integer("--epochs", self.epochs, minimum=1) > MOST_EPOCHS:
+            raise ValueError(f"--epochs: expected at most {MOST_EPOCHS:,}, got more")
         check_integer("--batch-size", self.batch_size, minimum=1)
         check_choice("--schedule", self.schedule, SCHEDULES)
         check_choice("--dtype", self.dtype, FLOATS)

@@ -128,6 +128,10 @@ def train(
         DivergenceError: loss or gradient is NaN or infinite; the optimizer has not stepped on that batch.
     """
     _check_pair(net, optimizer)
+    if not hasattr(x, "shape"):
+        raise TypeError(f"train: x: expected a NumPy array or CSR, got {type(x).__name__}; convert it with np.asarray")
+    if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 2):
+        raise TypeError(f"train: validation: expected a pair (x, y), got {type(validation).__name__}")
     check_integer("train: epochs", epochs, minimum=0)
     if clip_norm is not None:
         check_number("train: clip_norm", clip_norm, low=0, include_low=False)

@@ -314,3 +314,15 @@ def test_large_batches_are_gathered_by_many_threads_into_the_same_bits():
 def test_rows_beyond_the_array_are_an_error():
     with pytest.raises(IndexError):
         next(batches(Rows(X, np.array([3, 10])), Y[:2], 2))
+
+
+def test_a_foreign_byte_order_in_csr_is_refused():
+    x = scipy.sparse.csr_matrix(np.eye(4, dtype="float32"))
+    x.data = x.data.astype(">f4")
+    with pytest.raises(TypeError, match=r"batches: x: expected dtype float32, got >f4; convert it with"):
+        batches(x, np.zeros(4, np.int64), 2)
+
+
+def test_a_pair_is_no_split():
+    with pytest.raises(TypeError, match=r"hold_out: split: expected a Split, got tuple; make one with Split\(x, y\)"):
+        hold_out((np.eye(4), np.zeros(4, np.int64)), 0.5)

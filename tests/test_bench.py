@@ -299,6 +299,8 @@ def test_bench_climbs_the_ladder_and_takes_steps_apart(tmp_path, capsys):
         (["--only", "conv3d"], 2, "--only: expected a part of a name"),
         (["--threads", "0"], 2, "threads: expected an integer >= 1"),
         (["--json", "absent/x.json"], 2, "--json: expected a file in a folder that is there, got absent/x.json"),
+        (["--json", "."], 2, "--json: expected a file in a folder that is there, got ."),
+        (["--plot", "x.xyz"], 2, "--plot: expected a name that ends in .png, .svg, .pdf, got x.xyz"),
         (["--steps", "--plot", "x.png"], 2, "--plot draws the operations"),
     ],
 )

@@ -319,3 +319,8 @@ def test_a_net_may_be_fed_what_it_returned(layers):
 def test_an_initializer_that_returns_is_refused():
     with pytest.raises(TypeError, match="Dense: init: expected a function that writes into its first argument"):
         Sequential([Dense(3, init=lambda weight, rng: np.ones_like(weight))], (4,))
+
+
+def test_a_number_is_no_batch():
+    with pytest.raises(TypeError, match="predict: x: expected a NumPy array or a CSR batch, got a single number"):
+        small_net().predict(np.array(3, "float32"))

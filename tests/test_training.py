@@ -242,3 +242,16 @@ def test_history_takes_a_column_that_begins_late(tmp_path):
         tmp_path / "h.csv"
     )
     assert (tmp_path / "h.csv").read_text() == "epoch,loss,validation_loss\n1,2.0,\n2,1.0,3.0\n"
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (X.tolist(), {}, "train: x: expected a NumPy array or CSR, got list"),
+        (X, {"validation": X}, r"train: validation: expected a pair \(x, y\), got ndarray"),
+    ],
+)
+def test_what_is_no_data_is_refused(x, options, message):
+    net, adam = make()
+    with pytest.raises(TypeError, match=message):
+        train(net, adam, x, Y, **options)

@@ -198,7 +198,7 @@ def _check_seed(name: str, seed: int) -> int:
 def _check_rows(x: Any, dtype: str) -> Any:
     """Return x as rows that can be gathered, after proving that there are some and that their numbers fit `dtype`."""
     if is_sparse(x):
-        x = check_csr("batches: x", x, x.dtype if x.dtype.name in FLOATS else dtype, x.shape[1])
+        x = check_csr("batches: x", x, x.dtype.name if x.dtype.name in FLOATS else dtype, x.shape[-1])
         _check_finite(x.data, dtype)
         return x
     array = x.array if isinstance(x, Rows) else x

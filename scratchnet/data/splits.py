@@ -71,6 +71,8 @@ def hold_out(split: Split, fraction: float = 0.1, seed: int = 0) -> tuple[Split,
     Raises:
         ValueError: one part would be empty.
     """
+    if not isinstance(split, Split):
+        raise TypeError(f"hold_out: split: expected a Split, got {type(split).__name__}; make one with Split(x, y)")
     fraction = check_number("hold_out: fraction", fraction, 0, 1, include_low=False)
     count = round(fraction * len(split))
     if not 0 < count < len(split):

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from scratchnet import kernels
-from scratchnet.arrays import check_in_place, check_number
+from scratchnet.arrays import check_in_place, check_number, check_ops
 
 
 def clip_grad_norm(grads: np.ndarray, max_norm: float, ops: ModuleType = kernels) -> float:
@@ -32,7 +32,8 @@ def clip_grad_norm(grads: np.ndarray, max_norm: float, ops: ModuleType = kernels
         the norm before clipping.
     """
     check_in_place("clip_grad_norm: grads", grads, (None,))
-    if max_norm != math.inf:
+    check_ops("clip_grad_norm: ops", ops)
+    if isinstance(max_norm, np.ndarray) or max_norm != math.inf:
         max_norm = check_number("clip_grad_norm: max_norm", max_norm, 0, include_low=False)
     total = np.empty(1, np.float64)
     ops.squared_norm(total, grads)
@@ -54,4 +55,5 @@ def clip_grad_value(grads: np.ndarray, limit: float, ops: ModuleType = kernels) 
         ops: the floor to run on, kernels or reference.
     """
     check_in_place("clip_grad_value: grads", grads, (None,))
+    check_ops("clip_grad_value: ops", ops)
     ops.clip_gradients(grads, check_number("clip_grad_value: limit", limit, 0, include_low=False))
