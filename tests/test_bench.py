@@ -287,7 +287,7 @@ def test_bench_climbs_the_ladder_and_takes_steps_apart(tmp_path, capsys):
     written = json.loads(file.read_text())
     assert finite(written) and written["operations"] == []
     rungs = written["ladders"][0]["rungs"]
-    assert rungs[0]["percent"] < 1 < rungs[-1]["percent"] < 120
+    assert rungs[0]["percent"] < 1 < rungs[-1]["percent"] < 300  # of a peak that was measured at another moment
     assert written["steps"][0]["parts"][0]["name"].startswith("Dense")
 
 

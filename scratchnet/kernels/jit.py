@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import pickle
 import sys
 import threading
 import warnings
@@ -251,18 +250,18 @@ class _Locator(_CacheLocator):
 
 
 class _CheckedFiles(IndexDataCacheFile):
-    """numba's cache files, each with its digest before it: damaged machine code would end the process."""
+    """numba's cache files, each with its digest behind it: damaged machine code would end the process."""
 
     def _save_data(self, name: str, data: Any) -> None:
         content = self._dump(data)
         with self._open_for_write(self._data_path(name)) as file:
-            file.write(hashlib.sha256(content).digest() + content)
+            file.write(content + hashlib.sha256(content).digest())
 
     def _load_data(self, name: str) -> Any:
         content = Path(self._data_path(name)).read_bytes()
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
+        if hashlib.sha256(content[:-32]).digest() != content[-32:]:
             raise ValueError(f"{name} is damaged")
-        return pickle.loads(content[32:])
+        return super()._load_data(name)  # which stops where the digest begins
 
 
 class _Cache(FunctionCache):
