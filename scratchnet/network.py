@@ -11,8 +11,10 @@ import numpy as np
 
 from scratchnet import kernels
 from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, check_ops, show_shape
-from scratchnet.layers.base import Layer
+from scratchnet.layers.base import Layer, array_to_keep
 from scratchnet.layers.joined import join_layers, members
+
+SHARED = "{owner}.{name}: expected to stay the array that all layers share; write net.{name}[...] = value"
 
 
 class Sequential:
@@ -42,6 +44,9 @@ class Sequential:
         TypeError, ValueError: something that is no layer, a layer used twice, shapes that do not fit.
     """
 
+    params: np.ndarray = array_to_keep("params", SHARED)
+    grads: np.ndarray = array_to_keep("grads", SHARED)
+
     def __init__(
         self,
         layers: Sequence[Layer],
@@ -68,29 +73,6 @@ class Sequential:
         self.output_shape = self._build()
         self._allocate()
         self._join(join)
-
-    @property
-    def params(self) -> np.ndarray:
-        return self._params
-
-    @params.setter
-    def params(self, value: Any) -> None:
-        self._refuse_another("params", value, self._params)
-
-    @property
-    def grads(self) -> np.ndarray:
-        return self._grads
-
-    @grads.setter
-    def grads(self, value: Any) -> None:
-        self._refuse_another("grads", value, self._grads)
-
-    def _refuse_another(self, name: str, value: Any, held: np.ndarray) -> None:
-        """Let `net.params -= step` through, which has written in place, but no other array."""
-        if value is not held:
-            raise AttributeError(
-                f"Sequential.{name}: expected to stay the array that all layers share; write net.{name}[...] = value"
-            )
 
     def forward(self, x: np.ndarray, train: bool = False) -> np.ndarray:
         """Compute the outputs of a batch.
@@ -222,8 +204,8 @@ class Sequential:
     def _allocate(self) -> None:
         """Lay all parameters out in one flat array, hand each layer its views, and write the first values."""
         sizes = [math.prod(layer.parameter_shapes[part]) for _, layer, part in self._parts()]
-        self._params = np.zeros(sum(sizes), self.dtype)  # (P,)
-        self._grads = np.zeros(sum(sizes), self.dtype)  # (P,)
+        self.params = np.zeros(sum(sizes), self.dtype)  # (P,)
+        self.grads = np.zeros(sum(sizes), self.dtype)  # (P,)
         end = 0
         for index, (_, layer) in enumerate(walk(self.layers)):
             params, grads = {}, {}

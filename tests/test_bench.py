@@ -279,7 +279,7 @@ def test_bench_prints_a_row_for_a_case_and_writes_both_files(tmp_path, capsys):
 @pytest.mark.jit_only
 def test_bench_climbs_the_ladder_and_takes_steps_apart(tmp_path, capsys):
     file = tmp_path / "bench.json"
-    assert main(["bench", "--ladder", "--steps", "--only", "d*", "--seconds", "0.001", "--json", str(file)]) == 0
+    assert main(["bench", "--ladder", "--steps", "--only", "d*", "--seconds", "0.01", "--json", str(file)]) == 0
     out = capsys.readouterr().out
     for word in ("Python loops (1/3,200 of the work, scaled)", "the same loops, compiled", "register tile", "Adam"):
         assert word in out
@@ -287,7 +287,7 @@ def test_bench_climbs_the_ladder_and_takes_steps_apart(tmp_path, capsys):
     written = json.loads(file.read_text())
     assert finite(written) and written["operations"] == []
     rungs = written["ladders"][0]["rungs"]
-    assert rungs[0]["percent"] < 1 < rungs[-1]["percent"] < 300  # of a peak that was measured at another moment
+    assert rungs[0]["percent"] < 1 < rungs[-1]["percent"] < 120
     assert written["steps"][0]["parts"][0]["name"].startswith("Dense")
 
 

@@ -96,14 +96,19 @@ def _sparse_examples(net: Net, rng: np.random.Generator, rows: int, smoke: bool)
             "indices": indices.reshape(-1),
             "data": np.ones(rows * words, np.float32),
         }
-        return arrays | {"y": rng.integers(0, 2, rows).reshape(net.batches, net.batch)}, "drawn"
+        return arrays | {"y": _targets(net, rng.integers(0, 2, rows))}, "drawn"
     from scratchnet.data import load
 
     split = load(net.dataset).train
     order = rng.permutation(len(split))[:rows]
     x = split.x[order]
     arrays = {"indptr": x.indptr.astype(np.int32), "indices": x.indices.astype(np.int32), "data": x.data}
-    return arrays | {"y": split.y[order].reshape(net.batches, net.batch)}, net.dataset
+    return arrays | {"y": _targets(net, split.y[order])}, net.dataset
+
+
+def _targets(net: Net, labels: np.ndarray) -> np.ndarray:
+    """Labels 0 and 1 as what a logit is compared with, (batches, N, 1)."""
+    return labels.astype(np.float32).reshape(net.batches, net.batch, 1)
 
 
 def layer_weights(material: dict[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -37,6 +37,8 @@ def _write(net: scratchnet.Sequential, weights: list[tuple[np.ndarray, np.ndarra
 class Chain:
     """Forward, softmax cross-entropy, backward and Adam over the batches in turn."""
 
+    objective = staticmethod(scratchnet.softmax_cross_entropy)
+
     def __init__(self, net: Net) -> None:
         self.net = net
 
@@ -57,7 +59,7 @@ class Chain:
 
     def step(self, i: int) -> None:
         """Do one step on batch i."""
-        loss, dlogits = scratchnet.softmax_cross_entropy(self.model.forward(self.x[i], train=True), self.y[i])
+        loss, dlogits = self.objective(self.model.forward(self.x[i], train=True), self.y[i])
         self.model.backward(dlogits)
         self.adam.step(self.model.grads)
         self.last = loss
@@ -70,15 +72,11 @@ class Chain:
 class Sparse(Chain):
     """Logistic regression of two classes on sparse rows."""
 
-    def load(self, material: dict[str, np.ndarray]) -> None:
-        self.x, self.y = csr_batches(self.net, material), [y[:, None].astype(np.float32) for y in material["y"]]
-        self.weights = layer_weights(material)
+    objective = staticmethod(scratchnet.binary_cross_entropy)
 
-    def step(self, i: int) -> None:
-        loss, dlogits = scratchnet.binary_cross_entropy(self.model.forward(self.x[i], train=True), self.y[i])
-        self.model.backward(dlogits)
-        self.adam.step(self.model.grads)
-        self.last = loss
+    def load(self, material: dict[str, np.ndarray]) -> None:
+        self.x, self.y = csr_batches(self.net, material), list(material["y"])
+        self.weights = layer_weights(material)
 
 
 class Autoencoder(Chain):

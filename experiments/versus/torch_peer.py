@@ -163,7 +163,7 @@ class Sparse(Chain):
 
     def load(self, material: dict[str, np.ndarray]) -> None:
         x = [self._ready(batch) for batch in csr_batches(self.net, material)]
-        self.batches = list(zip(x, (torch.from_numpy(y[:, None].astype(np.float32)) for y in material["y"])))
+        self.batches = list(zip(x, map(torch.from_numpy, material["y"])))
         ((weight, bias),) = layer_weights(material)
         weight = weight.T if self.name == "torch-dense" else weight
         self.weights = [(torch.from_numpy(np.ascontiguousarray(weight)), torch.from_numpy(bias))]

@@ -15,6 +15,10 @@ import numpy as np
 
 from scratchnet.arrays import Shape, check_array, show_shape
 
+DETACHED = (
+    "{owner}.{name} is a view into the net's flat array, and assigning would detach it; write layer.{name}[...] = value"
+)
+
 
 class Layer:
     """A step of a net, from (N, *input_shape) to (N, *output_shape).
@@ -140,8 +144,9 @@ class Layer:
             units = self.output_shape[-1]
             views |= {"bias": np.zeros(units, dtype), "dbias": np.empty(units, dtype)}
         for name, view in views.items():
-            _make_read_only(type(self), name)
-            setattr(self, name, view)
+            if not isinstance(getattr(type(self), name, None), property):
+                setattr(type(self), name, array_to_keep(name, DETACHED))
+            setattr(self, f"_{name}", view)
         self._bound = True
 
     def seed_with(self, seed: int, index: int) -> None:
@@ -194,19 +199,18 @@ class Layer:
             )
 
 
-def _make_read_only(kind: type[Layer], name: str) -> None:
-    """Make an attribute of a class of layers one that a layer inside a net does not let go of."""
-    if isinstance(getattr(kind, name, None), property):
-        return
+def array_to_keep(name: str, refusal: str) -> Any:
+    """A property for an array that others look into: assigned once, written in place from then on.
 
-    def write(layer: Layer, value: Any) -> None:
-        if layer._bound and value is getattr(layer, f"_{name}"):
-            return  # what `layer.weight -= step` assigns, after it has written in place
-        if layer._bound:
-            raise AttributeError(
-                f"{layer._name()}.{name} is a view into the net's flat array, and assigning would detach it; "
-                f"write layer.{name}[...] = value"
-            )
-        setattr(layer, f"_{name}", value)
+    `layer.weight -= step` assigns the same array again, after it has written, and passes. Another array is refused by
+    an AttributeError that says `refusal`, in which {owner} and {name} are filled in.
+    """
 
-    setattr(kind, name, property(attrgetter(f"_{name}"), write))
+    def write(owner: Any, value: Any) -> None:
+        held = getattr(owner, f"_{name}", None)
+        if held is None:
+            setattr(owner, f"_{name}", value)
+        elif value is not held:
+            raise AttributeError(refusal.format(owner=type(owner).__name__, name=name))
+
+    return property(attrgetter(f"_{name}"), write)
