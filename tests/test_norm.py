@@ -117,6 +117,17 @@ def test_chunks_are_put_together(ops, rows):
 
 
 @FLOORS
+@pytest.mark.parametrize(("rows", "channels"), [(1, 131_072), (4, 140_000), (3, 65_537)])
+def test_more_channels_than_a_chunk_has_numbers(ops, rows, channels):
+    x, weight, bias = arrays(rows, channels)
+    _, mean, variance = forward(ops, x, weight, bias)
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(variance, x.var(axis=0), rtol=1e-12, atol=1e-14)
+    for got, want in zip(backward(ops, x + 1, x, weight), backward(reference, x + 1, x, weight)):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
+@FLOORS
 def test_many_rows_in_float32_keep_their_digits(ops):
     x, weight, bias = arrays(100_000, 2, "float32")
     exact = x.astype(np.float64)

@@ -70,7 +70,7 @@ def batch_norm_backward(
 
 def _sums(name: str, rows: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Room for the sums of all chunks, (chunks, C), and for their total, (C,), in float64."""
-    chunks = max(min(LEAST_CHUNKS, -(-rows // ROWS_OF_CHUNK)), rows * channels // NUMBERS_OF_CHUNK)
+    chunks = max(min(LEAST_CHUNKS, -(-rows // ROWS_OF_CHUNK)), min(rows, rows * channels // NUMBERS_OF_CHUNK))
     space = workspace(name, (chunks + 1) * channels, np.dtype(np.float64))[: (chunks + 1) * channels]
     return space[channels:].reshape(chunks, channels), space[:channels]
 
