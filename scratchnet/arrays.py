@@ -124,8 +124,12 @@ def is_sparse(x: Any) -> bool:
     return sparse is not None and bool(sparse.issparse(x))
 
 
-def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse.csr_matrix:
+def check_csr(name: str, matrix: Any, dtype: Any, features: int, rows: int | None = None) -> scipy.sparse.csr_matrix:
     """Return a SciPy CSR matrix or array of (N >= 1, features), after proving that its indices stay inside.
+
+    Args:
+        name, dtype: as check_array.
+        features: how many columns it must have. rows: N, where that is known.
 
     Raises:
         TypeError: another sparse format, or another dtype.
@@ -136,14 +140,15 @@ def check_csr(name: str, matrix: Any, dtype: Any, features: int) -> scipy.sparse
     if matrix.dtype is not dtype and matrix.dtype != dtype:
         wanted = np.dtype(dtype).name
         raise TypeError(f"{name}: expected dtype {wanted}, got {matrix.dtype}; convert it with .astype(np.{wanted})")
-    if len(matrix.shape) != 2 or matrix.shape[1] != features or matrix.shape[0] == 0:
-        raise ValueError(f"{name}: expected shape (N, {features}) with N >= 1, got {show_shape(matrix.shape)}")
-    check_csr_parts(name, matrix, features)
+    if not _fits(matrix.shape, (rows, features)) or matrix.shape[0] == 0:
+        wanted = show_shape((rows, features))
+        raise ValueError(f"{name}: expected shape {wanted} with N >= 1, got {show_shape(matrix.shape)}")
+    _check_csr_parts(name, matrix, features)
     return matrix
 
 
-def check_csr_parts(name: str, matrix: scipy.sparse.csr_matrix, features: int) -> None:
-    """Prove that the indices of a CSR matrix stay inside: whoever holds the matrix may have changed them since."""
+def _check_csr_parts(name: str, matrix: scipy.sparse.csr_matrix, features: int) -> None:
+    """Prove that its three arrays describe a matrix of its shape, whose indices stay inside."""
     indptr, indices = matrix.indptr, matrix.indices
     for part, values in (("indptr", indptr), ("indices", indices), ("data", matrix.data)):
         if not is_plain_array(values) or values.ndim != 1 or (part != "data" and values.dtype not in INDICES):
@@ -272,6 +277,6 @@ def check_pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
 
 
 def show_shape(shape: tuple[int | None, ...]) -> str:
-    """(None, 28, 28, 1) -> "(N, 28, 28, 1)": a free size is written N."""
-    sizes = ["N" if size is None else str(size) for size in shape]
+    """(None, 28, 28, 1) -> "(N, 28, 28, 1)": a free size is written N, further ones *."""
+    sizes = [str(size) if size is not None else "*" if None in shape[:i] else "N" for i, size in enumerate(shape)]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"

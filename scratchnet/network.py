@@ -105,6 +105,7 @@ class Sequential:
 
         Raises:
             RuntimeError: no forward(x, train=True) came before, or its backward has been done.
+            TypeError, ValueError: dy has another dtype or shape; see Layer.backward.
         """
         gradient: Any = self._apart(dy)
         for i in range(len(self._steps) - 1, -1, -1):

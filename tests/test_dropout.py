@@ -204,6 +204,14 @@ def test_gradient_has_the_mask(ops):
     assert net.backward(ONES) is None
 
 
+def test_backward_has_the_p_of_its_forward():
+    layer = Dropout(0.25)
+    net = net_of(layer)
+    y = net.forward(ONES, train=True).copy()
+    layer.p = 0
+    np.testing.assert_array_equal(net.backward(ONES, input_gradient=True), y)
+
+
 def test_images():
     net = Sequential([Dropout(0.5), Residual([Dropout(0.5)])], (4, 4, 2))
     x = np.ones((3, 4, 4, 2), "float32")

@@ -155,3 +155,13 @@ def test_a_batch_that_changed_between_forward_and_backward_is_noticed(units):
     x.indptr[:] = x.indptr * 1000
     with pytest.raises(ValueError, match="the batch of the last forward: expected 4000 indices"):
         net.backward(y)
+    x = X.copy()
+    net.forward(x, train=True)
+    x.resize((2, 4))
+    with pytest.raises(ValueError, match=r"the batch of the last forward: expected shape \(4, 4\).*got \(2, 4\)"):
+        net.backward(y)
+    x = X.copy()
+    net.forward(x, train=True)
+    x.data = x.data.astype("float64")
+    with pytest.raises(TypeError, match="the batch of the last forward: expected dtype float32, got float64"):
+        net.backward(y)

@@ -71,7 +71,7 @@ class LeakyReLU(_Rectifier):
     """Compute y = x where x > 0, else slope x (Maas et al. 2013).
 
     Args:
-        slope: >= 0; 0 makes it ReLU.
+        slope: >= 0; 0 makes it ReLU for finite x.
     """
 
     keeps_output = False

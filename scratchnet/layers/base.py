@@ -85,6 +85,7 @@ class Layer:
 
         Raises:
             TypeError, ValueError: x has another dtype or shape, or no rows.
+            RuntimeError: the layer is in no net.
         """
         if not self._is_ready(x, self._x_shape):
             self._require_net()
@@ -105,11 +106,14 @@ class Layer:
 
         Raises:
             RuntimeError: no forward(x, train=True) came before, or it was used up by an earlier backward.
+            TypeError, ValueError: dy has another dtype or shape; `input_gradient` is asked of a CSR batch, or the batch
+                was changed since.
         """
         if self._kept is None:
             raise RuntimeError(
                 f"{self._name()}.backward: expected a forward(x, train=True) just before, found none left; "
-                "each training forward serves one backward, and a forward without train=True discards it"
+                "each training forward serves one backward, a forward without train=True discards it, and layers that "
+                "a net runs as one keep nothing (make the net with join=False to call each by itself)"
             )
         if not self._is_ready(dy, self._dy_shape):
             dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, self._dy_shape)
@@ -169,6 +173,11 @@ class Layer:
         return type(batch) is np.ndarray and batch.shape == shape and batch.dtype is self.dtype and batch.flags.carray
 
     def _check_batch(self, x: Any) -> Any:
+        if getattr(x, "dtype", None) == np.uint8:
+            raise TypeError(
+                f"{self._name()}.forward: x: expected dtype {self.dtype}, got uint8 pixels; scale them as training "
+                f'does, with scratchnet.data.scale(x, "{self.dtype}")'
+            )
         x = check_array(f"{self._name()}.forward: x", x, self.dtype, (None, *self.input_shape))
         if x.shape[0] == 0:
             raise ValueError(f"{self._name()}.forward: x: expected at least one row, got shape {show_shape(x.shape)}")

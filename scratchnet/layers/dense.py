@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import Shape, check_callable, check_csr, check_csr_parts, check_integer, is_sparse
+from scratchnet.arrays import Shape, check_callable, check_csr, check_integer, is_sparse
 from scratchnet.initializers import Initializer, he_normal
 from scratchnet.layers.base import Layer
 
@@ -72,7 +72,7 @@ class Dense(Layer):
         if type(x) is not np.ndarray:
             if input_gradient:
                 raise ValueError("Dense.backward: a sparse batch has no input gradient; pass input_gradient=False")
-            check_csr_parts("Dense.backward: the batch of the last forward", x, self.input_shape[0])
+            check_csr("Dense.backward: the batch of the last forward", x, self.dtype, self.input_shape[0], len(dy))
             self.ops.csr_dense_backward_weight(self.dweight, self.dbias, x.indptr, x.indices, x.data, dy)
             return None
         self.ops.dense_backward_weight(self.dweight, self.dbias, x, dy)

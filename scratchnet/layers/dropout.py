@@ -66,7 +66,7 @@ class Dropout(Layer):
         else:
             y = self._buffer("y", x.shape[0])  # (N, ...)
             self.ops.dropout_forward(y, x, key, self.p)
-        self._kept = (y, key)
+        self._kept = (y, key, self.p)
         return y
 
     def _sparse_data(self, count: int) -> np.ndarray:
@@ -77,13 +77,13 @@ class Dropout(Layer):
         return held[:count]
 
     def _backward(self, dy: np.ndarray, kept: tuple, input_gradient: bool) -> np.ndarray | None:
-        y, key = kept
+        y, key, p = kept
         if not input_gradient:
             return None
         if is_sparse(y):
             raise ValueError("Dropout.backward: a sparse batch has no input gradient; pass input_gradient=False")
         dx = self._buffer("dx", dy.shape[0])  # (N, ...)
-        self.ops.dropout_backward(dx, dy, key, self.p)
+        self.ops.dropout_backward(dx, dy, key, p)
         return dx
 
 
