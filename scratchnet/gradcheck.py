@@ -91,8 +91,8 @@ def check_gradients(
         a Report; print it.
 
     Raises:
-        ValueError: the net is not float64, the loss is not finite at this point, or two backward passes over the same
-            batch differ.
+        TypeError, ValueError: an argument is not what it should be; the net is not float64, the loss is not finite at
+            this point, or two backward passes over the same batch differ.
     """
     if not isinstance(net, Sequential):
         raise TypeError(f"check_gradients: net: expected a Sequential, got {type(net).__name__}")
@@ -109,6 +109,7 @@ def check_gradients(
     rng = np.random.default_rng(seed)
     rows = []
     try:
+        probe.start()
         for name, values, gradient in probe.arrays():
             if values.size <= max_coordinates:
                 steps = _coordinates(values.shape)
@@ -163,13 +164,15 @@ class _Probe:
         self.sparse = is_sparse(x)
         self.x = x if self.sparse else np.array(x)
         self.state = {name: value.copy() for name, value in net.state().items()}
-        self.value, gradients = self._gradients()
+
+    def start(self) -> None:
+        """Compute the gradients to be checked, and on which sides of its kinks the net stands."""
+        self.value, self.gradients = self._gradients()
         _, again = self._gradients()
         if not np.isfinite(self.value):
             raise ValueError(f"check_gradients: expected a finite loss at this batch, got {self.value}")
-        if any(not np.array_equal(gradients[name], again[name], equal_nan=True) for name in gradients):
+        if any(not np.array_equal(self.gradients[name], again[name], equal_nan=True) for name in again):
             raise ValueError("check_gradients: two backward passes over one batch differ; the net is not deterministic")
-        self.gradients = gradients
         self.sides = self._sides()
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from scratchnet import Sequential, kernels, losses, reference
+from scratchnet import Sequential, kernels, layers, losses, reference
 from scratchnet.gradcheck import Report, check_gradients
-from scratchnet.gradcheck_suite import check_everything
+from scratchnet.gradcheck_suite import check_everything, layer_nets
 from scratchnet.layers import (
     AvgPool2d,
     BatchNorm1d,
@@ -27,6 +27,7 @@ from scratchnet.layers import (
     Softplus,
     Tanh,
 )
+from scratchnet.network import walk
 
 pytestmark = pytest.mark.jit_only  # thousands of forward passes: too slow as plain Python
 FLOORS = pytest.mark.parametrize("ops", [reference, kernels], ids=["reference", "kernels"])
@@ -40,6 +41,11 @@ def test_everything_the_command_checks(ops):
         assert report.passed, f"{name}\n{report}"
         checked += 1
     assert checked > 25
+
+
+def test_the_command_checks_every_layer():
+    checked = {type(layer).__name__ for _, built, _ in layer_nets() for _, layer in walk(built)}
+    assert checked >= {name for name, kind in vars(layers).items() if isinstance(kind, type)} - {"Layer"}
 
 
 def check(layers, shape, rows, seed, ops=kernels) -> Report:
@@ -77,7 +83,7 @@ def test_windows_of_any_size(rows, shape, kernel, stride, padding, kind, seed):
         layer = kind(2, kernel, stride, padding) if kind is Conv2d else kind(kernel, stride, padding)
         net = Sequential([Tanh(), layer], shape)
     except ValueError:
-        return  # a misfit, refused
+        reject()  # a misfit; were all refused, hypothesis would fail
     assert net.output_shape
     layer = kind(2, kernel, stride, padding) if kind is Conv2d else kind(kernel, stride, padding)
     report = check([Tanh(), layer], shape, rows, seed)
@@ -251,6 +257,15 @@ def test_a_net_that_is_not_deterministic_is_refused():
 
     with pytest.raises(ValueError, match="not deterministic"):
         check_gradients(net, noisy, np.ones((2, 4)), np.array([0, 1]))
+
+
+def test_a_refusal_leaves_the_state_as_it_was():
+    net = Sequential([Dense(3), BatchNorm1d(), Dropout(0.5), Dense(3)], (4,), dtype="float64")
+    state = {name: value.copy() for name, value in net.state().items()}
+    with pytest.raises(ValueError, match="expected a finite loss"):
+        check_gradients(net, losses.softmax_cross_entropy, np.full((2, 4), np.inf), np.array([0, 1]))
+    for name, value in net.state().items():
+        np.testing.assert_array_equal(value, state[name])
 
 
 def test_a_loss_that_raises_leaves_the_net_as_it_was():
