@@ -16,11 +16,12 @@ BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe & Ito: told apart by colour-blind r
 
 
 def plot_history(history: History, path: str | Path, title: str) -> None:
-    """Draw loss (log scale) and accuracy against the epoch, validation beside training where there is one."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    """Draw loss (log scale) and accuracy against the epoch, validation beside training, as far as there are any."""
+    names = [name for name in ("loss", "accuracy") if name in history.rows[0]]
+    figure = Figure(figsize=(4.5 * len(names), 3.6), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a screen and without touching matplotlib's global state
     epochs = [row["epoch"] for row in history.rows]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy")):
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         axes.plot(epochs, [row[name] for row in history.rows], color=BLUE, marker="o", markersize=3, label="training")
         if f"validation_{name}" in history.rows[0]:
             values = [row[f"validation_{name}"] for row in history.rows]

@@ -31,7 +31,8 @@ class DivergenceError(ArithmeticError):
 class History:
     """One row per epoch: epoch, loss, accuracy, (validation_loss, validation_accuracy,) lr (of the last step), seconds.
 
-    `loss` and `accuracy` are means over the epoch's batches as they were trained on, dropout included.
+    `loss` and `accuracy` are means over the epoch's batches as they were trained on, dropout included. Where targets
+    are floats there is no accuracy.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -74,7 +75,7 @@ class Progress:
 
     @property
     def accuracy(self) -> float:
-        """Share of this epoch's examples so far that were classified right, see count_right."""
+        """Share of this epoch's examples so far that were classified right, see count_right; 0 for float targets."""
         return self.correct / self.seen
 
     def next_epoch(self) -> None:
@@ -97,7 +98,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     after_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Train a classifier. The heart of it is
+    """Train a net on labels, or on float targets. The heart of it is
 
         for xb, yb in batches(x, y, batch_size, seed, epoch):
             value, dlogits = loss(net.forward(xb, train=True), yb)
@@ -108,11 +109,12 @@ def train(
 
     Args:
         net, optimizer: `optimizer` was made over `net.params`.
-        x: (N, ...) images (uint8 are scaled by 1/255), rows of numbers, or CSR. y: (N,) integer labels.
+        x: (N, ...) images (uint8 are scaled by 1/255), rows of numbers, or CSR.
+        y: (N,) integer labels; or (N, *output_shape) float targets, for a loss such as `mse`.
         epochs: the epoch to reach; with a `progress` of 3 and `epochs=5`, two more are trained.
         batch_size: the last batch of an epoch may be shorter; nothing is dropped.
         seed: of the order of the data.
-        loss: `(outputs, labels, ops=...) -> (mean loss, gradient)`.
+        loss: `(outputs, y, ops=...) -> (mean loss, gradient)`.
         validation: (x, y) measured after each epoch; never trained on.
         clip_norm: scale gradients whose norm is larger down to it.
         progress: where to go on, from a checkpoint; None starts a run.
@@ -128,15 +130,13 @@ def train(
         DivergenceError: loss or gradient is NaN or infinite; the optimizer has not stepped on that batch.
     """
     _check_pair(net, optimizer)
-    if not hasattr(x, "shape"):
-        raise TypeError(f"train: x: expected a NumPy array or CSR, got {type(x).__name__}; convert it with np.asarray")
-    if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 2):
-        raise TypeError(f"train: validation: expected a pair (x, y), got {type(validation).__name__}")
+    _check_data(x, y, validation)
     check_integer("train: epochs", epochs, minimum=0)
+    check_integer("train: batch_size", batch_size, minimum=1)
     if clip_norm is not None:
         check_number("train: clip_norm", clip_norm, low=0, include_low=False)
     progress = progress or Progress()
-    if min(progress.batch * batch_size, len(y)) != progress.seen:
+    if min(progress.batch * batch_size, y.shape[0]) != progress.seen:
         raise ValueError(
             f"train: batch_size: expected the one of `progress`, which stopped after {progress.seen} examples in "
             f"{progress.batch} batches, got {batch_size}"
@@ -157,12 +157,13 @@ def train(
                 progress.seen += len(yb)
                 progress.seconds, began = progress.seconds + time.perf_counter() - began, time.perf_counter()
                 bar.update(len(yb))
-                bar.set_postfix_str(f"loss {progress.loss:.4f}, accuracy {progress.accuracy:.4f}", refresh=False)
-                if should_stop() and progress.batch < count_batches(len(y), batch_size):
+                bar.set_postfix_str(_describe(progress, yb), refresh=False)
+                if should_stop() and progress.batch < count_batches(y.shape[0], batch_size):
                     return progress
-            row = _row(net, progress, lr, loss, validation)
-            if validation is not None:
-                bar.set_postfix_str(f"{bar.postfix}, validation accuracy {row['validation_accuracy']:.4f}")
+            row = _row(net, progress, lr, loss, y, validation)
+            for name, value in row.items():
+                if name.startswith("validation"):
+                    bar.set_postfix_str(f"{bar.postfix}, {name.replace('_', ' ')} {value:.4f}")
         progress.history.rows.append(row)
         progress.next_epoch()
         after_epoch(progress)
@@ -174,12 +175,15 @@ def train(
 def evaluate(
     net: Sequential, x: Any, y: np.ndarray, batch_size: int = 256, loss: Loss = softmax_cross_entropy
 ) -> tuple[float, float]:
-    """Measure (mean loss, accuracy) without training: dropout off, batch norm on its running statistics."""
-    loss_sum, correct = 0.0, 0
+    """Measure (mean loss, accuracy) without training: dropout off, batch norm on its running statistics.
+
+    Arguments as `train`. Where y are float targets the accuracy is NaN.
+    """
+    loss_sum, correct = 0.0, 0.0
     for xb, yb in batches(x, y, batch_size, shuffle=False, dtype=net.dtype.name, reuse=True):
         outputs = net.forward(xb)
         loss_sum += loss(outputs, yb, ops=net.ops)[0] * len(yb)
-        correct += count_right(outputs, yb)
+        correct += count_right(outputs, yb) if _are_labels(yb) else math.nan
     return loss_sum / y.shape[0], correct / y.shape[0]
 
 
@@ -187,6 +191,11 @@ def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
     """How many rows have their largest output at the label; a single output is the logit of class 1."""
     classes = outputs[:, 0] > 0 if outputs.shape[1] == 1 else outputs.argmax(axis=1)
     return int(np.count_nonzero(classes == labels))
+
+
+def _are_labels(y: np.ndarray) -> bool:
+    """Whether targets name classes, so that an output can be right or wrong."""
+    return y.dtype.kind in "iu"
 
 
 def _check_pair(net: Sequential, optimizer: Optimizer) -> None:
@@ -199,6 +208,17 @@ def _check_pair(net: Sequential, optimizer: Optimizer) -> None:
             "train: optimizer: expected one over this net's params, got one over another array; its steps "
             "would not move the net: make it with e.g. Adam(net.params)"
         )
+
+
+def _check_data(x: Any, y: Any, validation: Any) -> None:
+    """Refuse what has no rows to speak of; what the rows must be, `batches` says."""
+    for name, array in (("x", x), ("y", y)):
+        if not getattr(array, "shape", ()):
+            got = "a single number" if hasattr(array, "shape") else type(array).__name__
+            wanted = "a NumPy array or CSR" if name == "x" else "a NumPy array"
+            raise TypeError(f"train: {name}: expected {wanted}, got {got}; convert it with np.asarray")
+    if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 2):
+        raise TypeError(f"train: validation: expected a pair (x, y), got {type(validation).__name__}")
 
 
 def _step(
@@ -215,7 +235,7 @@ def _step(
     before = [array.copy() for array in statistics]
     outputs = net.forward(xb, train=True)
     value, doutputs = loss(outputs, yb, ops=net.ops)
-    correct = count_right(outputs, yb)
+    correct = count_right(outputs, yb) if _are_labels(yb) else 0
     net.backward(doutputs)
     norm = clip_grad_norm(net.grads, math.inf if clip_norm is None else clip_norm, ops=net.ops)
     if not (math.isfinite(value) and math.isfinite(norm)):
@@ -246,12 +266,22 @@ def _blame(net: Sequential, xb: Any) -> str:
 
 
 def _row(
-    net: Sequential, progress: Progress, lr: float, loss: Loss, validation: tuple[Any, np.ndarray] | None
+    net: Sequential, progress: Progress, lr: float, loss: Loss, y: np.ndarray, validation: tuple[Any, Any] | None
 ) -> dict[str, float]:
-    row = {"epoch": progress.epoch + 1, "loss": progress.loss, "accuracy": progress.accuracy}
+    """What the history keeps of an epoch over targets y."""
+    row = {"epoch": progress.epoch + 1, "loss": progress.loss}
+    if _are_labels(y):
+        row["accuracy"] = progress.accuracy
     if validation is not None:
-        row["validation_loss"], row["validation_accuracy"] = evaluate(net, *validation, loss=loss)
+        row["validation_loss"], accuracy = evaluate(net, *validation, loss=loss)
+        if _are_labels(validation[1]):
+            row["validation_accuracy"] = accuracy
     return row | {"lr": lr, "seconds": round(progress.seconds, 3)}
+
+
+def _describe(progress: Progress, y: np.ndarray) -> str:
+    """What the bar shows of an epoch over targets y."""
+    return f"loss {progress.loss:.4f}" + (f", accuracy {progress.accuracy:.4f}" if _are_labels(y) else "")
 
 
 def _bar(progress: Progress, epochs: int, x: Any, show: bool) -> tqdm:

@@ -118,6 +118,36 @@ def test_a_memory_map_gives_plain_arrays(tmp_path):
         np.testing.assert_array_equal(xb, scale(X[yb]))
 
 
+@pytest.mark.jit_only
+def test_a_read_only_float_array_is_not_copied_whole():
+    import tracemalloc
+
+    x = np.zeros((500_000, 4), np.float32)  # 8 MB
+    x.flags.writeable = False
+    for rows in (x, x[:, ::-1], Rows(x, np.arange(1000))):
+        next(batches(rows, np.zeros(len(rows), np.int64), 128, shuffle=False))  # compiles
+        tracemalloc.start()
+        next(batches(rows, np.zeros(len(rows), np.int64), 128, shuffle=False))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak <= 5e6 + 16 * len(rows)  # labels and order
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (1,), (3, 2)])
+def test_float_targets_go_with_their_rows(shape, dtype):
+    targets = np.random.default_rng(0).standard_normal((10, *shape))
+    for reuse in (False, True):
+        seen = 0
+        for xb, yb in batches(X, targets, 4, seed=3, dtype=dtype, reuse=reuse):
+            assert yb.dtype == dtype and yb.shape == (len(xb), *shape)
+            for row, target in zip(xb, yb):
+                (place,) = np.flatnonzero((scale(X, dtype) == row).reshape(10, -1).all(axis=1))
+                np.testing.assert_array_equal(target, targets[place].astype(dtype))
+                seen += 1
+        assert seen == 10
+
+
 @pytest.mark.jit_only  # memory is the same in plain Python, and takes minutes to fill
 def test_only_a_batch_at_a_time_becomes_float():
     import tracemalloc
@@ -145,8 +175,12 @@ def test_only_a_batch_at_a_time_becomes_float():
         ({"x": scipy.sparse.csr_array(np.full((10, 2), np.inf))}, ValueError, r"x: expected finite numbers"),
         ({"x": np.full((10, 2), 1e300)}, ValueError, r"x: expected numbers that fit float32, got 1e\+300"),
         ({"y": Y[:9]}, ValueError, r"y: expected shape \(10,\), got \(9,\)"),
-        ({"y": Y.astype(float)}, TypeError, r"y: expected integer labels, got dtype float64"),
-        ({"y": Y.tolist()}, TypeError, r"y: expected a NumPy array of integer labels, got list"),
+        ({"y": Y.astype("float16")}, TypeError, r"y: expected integer labels or float targets, got dtype float16"),
+        ({"y": Y.tolist()}, TypeError, r"y: expected a NumPy array of labels or targets, got list"),
+        ({"y": np.zeros((9, 2))}, ValueError, r"y: expected shape \(10, \.\.\.\), got \(9, 2\); one target per row"),
+        ({"y": np.full((10, 2), np.nan)}, ValueError, r"y: expected finite numbers, got nan at index \(0, 0\)"),
+        ({"y": np.full(10, 1e300)}, ValueError, r"y: expected numbers that fit float32, got 1e\+300"),
+        ({"x": np.ma.masked_array(np.zeros((10, 2), np.uint8))}, TypeError, r"x: expected a NumPy array, got Masked"),
         ({"batch_size": 0}, ValueError, r"batch_size: expected an integer >= 1, got 0"),
         ({"batch_size": 2.0}, TypeError, r"batch_size: expected an integer, got 2.0"),
         ({"seed": -1}, ValueError, r"seed: expected an integer >= 0"),

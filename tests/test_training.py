@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from scratchnet import Sequential, optimizers, schedules
 from scratchnet.layers import BatchNorm1d, Dense, Dropout, ReLU
-from scratchnet.losses import binary_cross_entropy, softmax_cross_entropy
+from scratchnet.losses import binary_cross_entropy, mse, softmax_cross_entropy
 from scratchnet.training import DivergenceError, History, Progress, evaluate, train
 
 RNG = np.random.default_rng(0)
@@ -25,8 +26,6 @@ def make(lr=0.01, dropout=0.2):
 
 def fresh(progress):
     """A copy as a checkpoint would bring it back."""
-    import json
-
     return Progress.from_json(json.loads(json.dumps(progress.to_json())))
 
 
@@ -248,10 +247,37 @@ def test_history_takes_a_column_that_begins_late(tmp_path):
     ("x", "options", "message"),
     [
         (X.tolist(), {}, "train: x: expected a NumPy array or CSR, got list"),
+        (X, {"y": Y.tolist()}, "train: y: expected a NumPy array, got list"),
+        (X, {"y": Y[0]}, "train: y: expected a NumPy array, got a single number"),
+        (X, {"batch_size": None}, "train: batch_size: expected an integer, got None"),
         (X, {"validation": X}, r"train: validation: expected a pair \(x, y\), got ndarray"),
     ],
 )
 def test_what_is_no_data_is_refused(x, options, message):
     net, adam = make()
     with pytest.raises(TypeError, match=message):
-        train(net, adam, x, Y, **options)
+        train(net, adam, x, **{"y": Y, **options})
+
+
+def test_float_targets_are_learnt_and_have_no_accuracy(tmp_path):
+    rng = np.random.default_rng(0)
+    slopes = rng.standard_normal((6, 2))
+    targets = X @ slopes + 1  # float64: batches give the net's dtype
+    net = Sequential([Dense(2)], (6,))
+    adam = optimizers.Adam(net.params, lr=0.05)
+    progress = train(net, adam, X, targets, epochs=60, batch_size=8, loss=mse, validation=(X, targets))
+    np.testing.assert_allclose(net.layers[0].weight, slopes, atol=0.05)
+    row = progress.history.rows[-1]
+    assert list(row) == ["epoch", "loss", "validation_loss", "lr", "seconds"] and row["validation_loss"] < 1e-2
+    loss, accuracy = evaluate(net, X, targets, loss=mse)
+    assert loss == row["validation_loss"] and math.isnan(accuracy)
+    assert json.loads(json.dumps(progress.to_json(), allow_nan=False)) == progress.to_json()
+    plots = pytest.importorskip("scratchnet.plots")
+    plots.plot_history(progress.history, tmp_path / "curves.png", "regression")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_float_targets_need_the_shape_of_the_outputs():
+    net = Sequential([Dense(1)], (6,))
+    with pytest.raises(ValueError, match=r"mse: targets: expected the shape of predictions, \(50, 1\), got \(50,\)"):
+        train(net, optimizers.Adam(net.params), X[:50], X[:50, 0], loss=mse)

@@ -68,7 +68,7 @@ def batches(
     Args:
         x: (N, ...) uint8 pixels, scaled to [0, 1]; or float32 / float64, or CSR, given on in `dtype`. Read.
             Also as Rows, as `hold_out` makes them.
-        y: (N,) integer labels. Read.
+        y: (N,) integer labels; or (N, ...) float32 / float64 targets, as `mse` takes them, given on in `dtype`. Read.
         batch_size: rows per batch.
         seed, epoch: fix the order of the rows; two epochs of one seed have unrelated orders.
         shuffle: False keeps the rows in order, as for evaluation.
@@ -78,15 +78,15 @@ def batches(
             when the next one is asked for.
 
     Returns:
-        an iterator of (x_batch, y_batch): float or CSR, and int64.
+        an iterator of (x_batch, y_batch): float or CSR, and int64 or float.
 
     Raises:
-        TypeError, ValueError: an argument does not fit, said before the first batch; NaN or infinity in x.
+        TypeError, ValueError: an argument does not fit, said before the first batch; NaN or infinity in x or y.
     """
     dtype = check_choice("batches: dtype", dtype, FLOATS)
     batch_size = check_integer("batches: batch_size", batch_size, minimum=1)
     x = _check_rows(x, dtype)
-    y = _check_labels(y, x.shape[0])
+    y = _check_targets(y, x.shape[0], dtype)
     order = shuffled(len(y), seed, epoch) if shuffle else np.arange(len(y))
     start = check_integer("batches: start", start, minimum=0)
     count = count_batches(len(y), batch_size)
@@ -155,14 +155,14 @@ def _cut(
     plain = _is_plain(rows, places)
     for first in starts:
         chosen, index = order[first : first + batch_size], places[first : first + batch_size]
-        labels = memory.array("labels", len(chosen), dtype=np.int64)
-        np.take(y, chosen, out=labels, mode="clip")  # the other modes write to a copy first
+        targets = memory.array("targets", len(chosen), y.shape[1:], y.dtype)
+        np.take(y, chosen, axis=0, out=targets, mode="clip")  # the other modes write to a copy first
         if plain:
-            yield take(rows, index, memory), labels
+            yield take(rows, index, memory), targets
         else:
             found = rows[index]
             found = scale(found, memory.dtype.name) if found.dtype == np.uint8 else found
-            yield found.astype(memory.dtype, copy=False), labels
+            yield found.astype(memory.dtype, copy=False), targets
 
 
 def _is_plain(rows: Any, index: np.ndarray) -> bool:
@@ -199,33 +199,39 @@ def _check_rows(x: Any, dtype: str) -> Any:
     """Return x as rows that can be gathered, after proving that there are some and that their numbers fit `dtype`."""
     if is_sparse(x):
         x = check_csr("batches: x", x, x.dtype.name if x.dtype.name in FLOATS else dtype, x.shape[-1])
-        _check_finite(x.data, dtype)
+        _check_finite("batches: x", x.data, dtype)
         return x
     array = x.array if isinstance(x, Rows) else x
-    if not (isinstance(array, np.ndarray) and array.dtype == np.uint8):
-        array = check_array("batches: x", array)
-        _check_finite(array, dtype)
+    if not (is_plain_array(array) and array.dtype == np.uint8):
+        check_array("batches: x", array[:1] if is_plain_array(array) and array.ndim else array)  # it may copy it
+        _check_finite("batches: x", array, dtype)
     if len(x.shape) < 2 or 0 in x.shape:
         raise ValueError(f"batches: x: expected (N, ...) with at least one row of numbers, got {show_shape(x.shape)}")
     return x if isinstance(x, Rows) else array.view(np.ndarray)  # a memory map is gathered as a plain array
 
 
-def _check_finite(numbers: np.ndarray, dtype: str) -> None:
+def _check_finite(name: str, numbers: np.ndarray, dtype: str) -> None:
     for first in range(0, len(numbers), ROWS_AT_ONCE):
         block = numbers[first : first + ROWS_AT_ONCE]
         if not np.isfinite(block).all():
-            check_finite("batches: x", numbers)
+            check_finite(name, numbers)
         if block.dtype.name != dtype and (np.abs(block) > np.finfo(dtype).max).any():
-            raise ValueError(f"batches: x: expected numbers that fit {dtype}, got {np.abs(block).max():g}; scale them")
+            raise ValueError(f"{name}: expected numbers that fit {dtype}, got {np.abs(block).max():g}; scale them")
 
 
-def _check_labels(y: Any, rows: int) -> np.ndarray:
+def _check_targets(y: Any, rows: int, dtype: str) -> np.ndarray:
+    """Return y as int64 labels, or as float targets of `dtype`, of so many rows."""
     if not is_plain_array(y):
-        raise TypeError(f"batches: y: expected a NumPy array of integer labels, got {type(y).__name__}")
-    if y.dtype.kind not in "iu":
+        raise TypeError(f"batches: y: expected a NumPy array of labels or targets, got {type(y).__name__}")
+    if y.dtype.kind in "iu":
+        if y.shape != (rows,):
+            raise ValueError(f"batches: y: expected shape ({rows},), got {show_shape(y.shape)}; one label per row of x")
+        return y.astype(np.int64, copy=False)
+    if y.dtype.name not in FLOATS:
         raise TypeError(
-            f"batches: y: expected integer labels, got dtype {y.dtype}; convert them with .astype(np.int64)"
+            f"batches: y: expected integer labels or float targets, got dtype {y.dtype}; convert them with .astype"
         )
-    if y.shape != (rows,):
-        raise ValueError(f"batches: y: expected shape ({rows},), got {show_shape(y.shape)}; one label per row of x")
-    return y.astype(np.int64, copy=False)
+    if y.shape[:1] != (rows,):
+        raise ValueError(f"batches: y: expected shape ({rows}, ...), got {show_shape(y.shape)}; one target per row")
+    _check_finite("batches: y", y, dtype)
+    return y.astype(dtype, copy=False)
