@@ -9,7 +9,7 @@ was chosen by.
 
     the customary rate   PyTorch's default, but for SGD (.1; with momentum .9, whose steps add up to tenfold, .01) and
                          RMSprop (.001, Keras's); Lion has its paper's. This net asks for more of all, and SGD with and
-                         without momentum is best at the top of its grid; a rate above it, 10 and 1 and 1, was worse
+                         without momentum is best at the top of its grid
     AdamW                keeps its weight decay of .01, or it would be Adam; the others have none
     the net              784 - 64 - 64 - 64 - 10 on MNIST, sigmoids. A sigmoid passes on at most 1/4 of a gradient: the
                          first layer's is far smaller than the last's, and the cost stays at ln 10 until they grow. At

@@ -1,6 +1,6 @@
 """How the time of a training step grows: with batch, width, image size, parameters and threads.
 
-    python experiments/scaling.py --out experiments/results/scaling        about 2 minutes; --short less
+    python experiments/scaling.py        about 2 minutes; --short less
 
 Writes scaling.csv and scaling.png. A power law, ms = c size^e, is fitted to each sweep by least squares of logarithms.
 Exit status 1 if a check fails:
@@ -281,11 +281,12 @@ def measure(path: Path, seconds: float, threads_max: int, smoke: bool) -> list[R
 def main(arguments: list[str] | None = None) -> int:
     """Measure, fit, draw and check; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("experiments/results/scaling"))
+    parser.add_argument("--out", type=Path, help="folder of what is written (default: runs/scaling-MODE)")
     parser.add_argument("--threads-max", type=int, default=sn.threads.available_threads())
     parser.add_argument("--short", action="store_true", help="a quarter of the time for each point")
     parser.add_argument("--smoke", action="store_true", help="two sizes of each sweep, nothing judged")
     args = parser.parse_args(arguments)
+    args.out = args.out or Path("runs", f"scaling-{'smoke' if args.smoke else 'short' if args.short else 'full'}")
     args.out.mkdir(parents=True, exist_ok=True)
     seconds = 0.02 if args.smoke else 0.5 if args.short else 2.0
     rows = measure(args.out / "scaling.csv", seconds, args.threads_max, args.smoke)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from scratchnet.cache import cache_root
@@ -48,18 +50,18 @@ def zca(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def whiten(data: Dataset) -> tuple[Split, Split]:
     """Whiten both splits by the statistics of the training images; kept in scratchnet's cache and mapped from there."""
-    folder = cache_root() / "whitened" / data.fingerprint[:16]
+    folder = cache_root() / "whitened" / f"{data.fingerprint[:16]}-{CONTRAST:g}-{RAISED:g}"
     paths = {name: folder / f"{name}.npy" for name in ("train", "test")}
     if not all(path.exists() for path in paths.values()):
         folder.mkdir(parents=True, exist_ok=True)
         mean, matrix = zca(normalize_contrast(data.train.x))
         for name, split in (("train", data.train), ("test", data.test)):
-            partial = paths[name].with_suffix(".partial.npy")
+            partial = folder / f"{name}-{os.getpid()}.partial.npy"  # another process may be doing the same
             out = np.lib.format.open_memmap(partial, "w+", np.float32, split.x.shape)
             for first in range(0, len(split), ROWS_AT_ONCE):
                 block = split.x[first : first + ROWS_AT_ONCE]
                 out[first : first + len(block)] = ((normalize_contrast(block) - mean) @ matrix).reshape(block.shape)
             out.flush()
-            partial.rename(paths[name])  # only whole files have the name that is looked for
+            partial.replace(paths[name])  # only whole files have the name that is looked for
     train, test = (np.load(paths[name], mmap_mode="r") for name in ("train", "test"))
     return Split(train, data.train.y), Split(test, data.test.y)

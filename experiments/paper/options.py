@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from machine import cpu_model
 
 from scratchnet import threads
 
-RESULTS = Path(__file__).parents[1] / "results"
 PACKAGES = ("scratchnet", "numpy", "numba", "scipy")
 
 
@@ -30,7 +30,7 @@ def make_parser(script: str, description: str | None) -> argparse.ArgumentParser
     parser.set_defaults(mode="full")
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of weights and order of data; one or more")
     parser.add_argument("--threads", type=int, default=threads.available_threads(), help="cores to use")
-    parser.add_argument("--out", type=Path, help=f"folder of what is written (full: {RESULTS.name}/{script})")
+    parser.add_argument("--out", type=Path, help=f"folder of what is written (default: runs/{script}-MODE)")
     parser.add_argument("--data-dir", help="local mirror of the Hub (default: $SCRATCHNET_DATA, then the Hub)")
     return parser
 
@@ -38,7 +38,8 @@ def make_parser(script: str, description: str | None) -> argparse.ArgumentParser
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line, set the threads, and open the folder of results.
 
-    A folder keeps to one mode: rows of a short run must not pass for those of a full one.
+    A folder keeps to one mode: rows of a short run must not pass for those of a full one. By default it is none of
+    those under results/, whose rows would count as done.
     """
     args = parser.parse_args(arguments)
     script = parser.prog.removesuffix(".py")
@@ -48,12 +49,14 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -
         parser.error(f"--seed: expected integers >= 0, got {min(args.seed)}")
     args.seed = list(dict.fromkeys(args.seed))
     if args.out is None:
-        args.out = RESULTS / script if args.mode == "full" else Path("runs", f"{script}-{args.mode}")
+        args.out = Path("runs", f"{script}-{args.mode}")
     args.out.mkdir(parents=True, exist_ok=True)
     marker = args.out / "run.json"
     if marker.exists() and (before := json.loads(marker.read_text())["mode"]) != args.mode:
         parser.error(f"{args.out} holds the rows of a {before} run, and this one is {args.mode}; choose another --out")
-    if not marker.exists():
+    if marker.exists():
+        print(f"{args.out}: going on from the rows that are there; choose another --out to start anew", file=sys.stderr)
+    else:
         marker.write_text(json.dumps({"script": script, "mode": args.mode}, indent=2) + "\n")
     threads.set_threads(args.threads)
     return args
