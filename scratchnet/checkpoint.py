@@ -72,6 +72,7 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the disk is full, the folder is missing or read-only, ...; an older file is untouched.
+        TypeError: progress or config hold what JSON can't.
     """
     path = Path(os.path.realpath(path))  # a link stays one
     arrays = dict(net.parameters()) | {f"state/{name}": value for name, value in net.state().items()}

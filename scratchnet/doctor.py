@@ -57,7 +57,7 @@ def _cpu_features() -> str:
 
 def _convolutions() -> str:
     if winograd.is_on():
-        return "3x3 and 5x5 by Winograd's transforms where faster, to 1e-4 in float32; SCRATCHNET_WINOGRAD=off: never"
+        return "3x3 and 5x5 by Winograd's transforms where faster, to 1e-5 in float32; SCRATCHNET_WINOGRAD=off: never"
     return "all directly; SCRATCHNET_WINOGRAD is off, and 3x3 and 5x5 take up to three times as long"
 
 

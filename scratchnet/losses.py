@@ -191,9 +191,8 @@ def l2_penalty(weight: np.ndarray, coefficient: float) -> tuple[float, np.ndarra
     weight = check_array("l2_penalty: weight", weight)
     coefficient = check_number("l2_penalty: coefficient", coefficient, low=0)
     with np.errstate(all="ignore"):
-        return coefficient / 2 * float(np.square(weight, dtype=np.float64).sum()), weight.dtype.type(
-            coefficient
-        ) * weight
+        loss = coefficient / 2 * float(np.square(weight, dtype=np.float64).sum())
+        return loss, weight.dtype.type(coefficient) * weight
 
 
 def _elementwise(
@@ -219,7 +218,7 @@ def _row_losses(rows: int) -> np.ndarray:
 
 
 def _total(losses: np.ndarray) -> float:
-    """The loss of a batch. No row's is negative, so nothing but an overflow can go wrong, and that shows."""
+    """The loss of a batch. Those of rows are >= 0, so the sum can't cancel, only overflow, and infinity shows."""
     return float(np.add.reduce(losses))
 
 

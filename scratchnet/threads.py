@@ -3,11 +3,14 @@
 Numba's pool (OpenMP on Linux) and the BLAS behind NumPy's `@` want the same cores. An OpenMP worker that spins while it
 waits takes them from BLAS: a product followed by a parallel kernel then runs several times slower. So the policy is set
 here, before numba loads: wait passively, after a spin that bridges two kernels in a row (some 30 us: a sleeping thread
-takes longer than that to wake up). With a spin of 10,000, of 1,000 and none, a step of a variational autoencoder takes
-4.9, 7.1 and 6.9 ms on a quiet machine with 2 cores, one of the default net on CIFAR-10 60, 67 and 70. Beside a program
-that holds one of the cores a spin costs: 150, 117 and 115 ms. `GOMP_SPINCOUNT` in the environment is for that case:
-`setdefault` lets a user's own setting win, and `SCRATCHNET_THREADS=off`
-leaves the environment alone.
+takes longer than that to wake up).
+
+    spin (GOMP_SPINCOUNT)                         10,000    1,000        0
+    VAE step, ms, 2 quiet cores                      4.9      7.1      6.9
+    default net on CIFAR-10, ms, 2 quiet cores        60       67       70
+    the same, another program on one core            150      117      115
+
+On a busy machine set GOMP_SPINCOUNT=0: what the user has set wins, and `SCRATCHNET_THREADS=off` sets nothing at all.
 
 Numba's pools are not safe everywhere: the workqueue layer aborts the process when two Python threads launch kernels at
 once, OpenMP kills a forked child that launches one. `LOCK` is held around every parallel launch, and after a fork the

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import scratchnet
+from scratchnet.__main__ import _parser
 
 ROOT = Path(scratchnet.__file__).parents[1]
 README = ROOT / "README.md"
@@ -45,7 +46,19 @@ def test_block_runs(block, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
-def test_files_and_commands_it_names_exist():
-    text = README.read_text()
-    for path in set(re.findall(r"`((?:scratchnet|tests|experiments)/[\w./]+)`", text)):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("path", ["README.md", "experiments/README.md"])
+def test_files_it_names_exist(path):
+    text, folder = (ROOT / path).read_text(), (ROOT / path).parent
+    for name in set(re.findall(r"`((?:scratchnet|tests|experiments)/[\w./]+)`", text)):
+        assert (ROOT / name).exists(), name
+    for name in set(re.findall(r"\]\(([^)#:]+)\)", text)):
+        assert (folder / name).exists(), name
+
+
+def test_commands_are_listed_with_all_their_flags():
+    block = re.search(r"^## Commands\n\n(.*?)\n\n[^ ]", README.read_text(), re.M | re.S)
+    listed = dict(re.findall(r"scratchnet (\w+)(.*?)(?=scratchnet \w|$)", re.sub(r"\n {10,}", " ", block[1]), re.S))
+    (commands,) = _parser()._subparsers._group_actions
+    assert set(listed) == set(commands.choices)
+    for name, parser in commands.choices.items():
+        assert set(re.findall(r"--[\w-]+", listed[name])) == set(parser._option_string_actions) - {"-h", "--help"}, name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import threadpoolctl
 
@@ -20,6 +22,7 @@ def test_set_threads_reaches_both_pools(restored):
     threads.set_threads(1)
     assert threads.get_threads() == 1
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    assert pools or sys.platform == "darwin"  # Apple's BLAS can't be asked
     assert all(pool["num_threads"] == 1 for pool in pools)
     threads.set_threads(threads.available_threads())
     assert threads.get_threads() == threads.available_threads()

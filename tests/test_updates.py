@@ -85,8 +85,9 @@ def test_what_the_flush_may_touch_is_far_below_any_step(name, ops):
     for dtype, small in (("float32", 1e-13), ("float64", 1e-145)):
         case, _ = running_means(name, dtype)
         case[1][0][:] = small
-        for array in run(ops, name, case)[1:]:
-            assert (array != 0).all() or name == "adadelta_update"
+        state = run(ops, name, case)[1:]
+        for array in state[:1] if name == "adadelta_update" else state:  # steps as small as these leave no v_delta
+            assert (array != 0).all()
 
 
 @FLOORS

@@ -7,8 +7,6 @@ other rungs do the whole work on the same arrays, in turns, and must agree with 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,9 +17,9 @@ from numba import prange
 from scratchnet import kernels, reference
 from scratchnet.bench.limits import Limits
 from scratchnet.bench.timing import Timing, Variant, first_call, measure
+from scratchnet.kernels import winograd
 from scratchnet.kernels.jit import OPTIONS
 
-WINOGRAD = "scratchnet.kernels.winograd"
 ERROR = 1e-4  # of the largest output: what another order of summation may change
 
 Run = Callable[..., Any]  # (y, x, weight, bias)
@@ -140,22 +138,21 @@ def _on(floor: Any) -> Run:
 
 
 def _convolutions() -> list[tuple[str, Run]]:
-    """The tile's ways to convolve: directly and, where kernels/ has it, by Winograd's transforms."""
-    direct = _on(kernels)
-    if importlib.util.find_spec(WINOGRAD) is None:
-        return [("register tile", direct)]
-    winograd = importlib.import_module(WINOGRAD)
+    """The tile's ways to convolve: directly, and by Winograd's transforms."""
+    run = _on(kernels)
 
-    def without(*arrays: np.ndarray) -> None:
+    def direct(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
         on = winograd.is_on()
         winograd.use(False)
-        direct(*arrays)
-        winograd.use(on)
+        try:
+            run(y, x, weight, bias)
+        finally:
+            winograd.use(on)
 
-    def transformed(*arrays: np.ndarray) -> None:
-        winograd.forward(*arrays, (0, 0))
+    def transformed(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
+        winograd.forward(y, x, weight, bias, (0, 0))
 
-    return [("register tile", without), ("register tile, Winograd", transformed)]
+    return [("register tile", direct), ("register tile, Winograd", transformed)]
 
 
 def _check(outputs: dict[str, np.ndarray]) -> None:

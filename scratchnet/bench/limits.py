@@ -102,7 +102,7 @@ def _copy_parts(to: np.ndarray, source: np.ndarray, factor: float, parts: int, t
 def _multiply_parts(space: np.ndarray, parts: int, sums: int, steps: int) -> None:
     """Run the multiply-adds on each row of the space."""
     for part in prange(parts):
-        if sums == 16:
+        if sums == 16:  # the intrinsic is unrolled for a literal: a variable will not do
             _multiply_adds(space.ctypes.data + part * space.shape[1] * 4, steps, 16)
         else:
             _multiply_adds(space.ctypes.data + part * space.shape[1] * 4, steps, 10)

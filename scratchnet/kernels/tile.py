@@ -22,9 +22,9 @@ instructions (vectors.py), through numba's @intrinsic. What lets one block serve
 - g is an outer loop with its own step in A: the rows of a convolution's kernel, whose sums never leave the registers.
 - B is a panel as wide as the tile, made by `pack` or part of a matrix: only C and D need a mask for the last lanes.
 
-Addresses are integers, steps count elements. A kernel reaches the tile by `call(address, arguments of _multiply)`,
-the address being `functions(dtype).multiply`, and so `pack`: compiled once for a dtype. Inlined, they would be compiled
-again in every kernel.
+Addresses are integers, steps count elements. A kernel calls the tile as `call(multiply, arguments of _multiply)` and
+packing as `call(pack, arguments of _pack)`, with the addresses that `functions(dtype)` gives. Both are compiled once
+for each dtype; inlined, they would be compiled again in every kernel.
 """
 
 from __future__ import annotations

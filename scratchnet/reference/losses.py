@@ -2,7 +2,7 @@
 
     losses[n] = weight[n] * (sum of the row's elements)          dlogits = d(sum_n losses[n]) / d logits
 
-`weight` (N,) carries what a mean divides by and what a sample counts, so an operation knows nothing of reductions:
+`weight` (N,) is what each sample counts, over the divisor of a mean, so an operation knows nothing of reductions:
 scratchnet/losses.py does. `losses` and `weight` are float64 whatever the predictions are, because a batch is summed
 from them; the sum inside a row is float64 as well. NaN or infinity among the predictions shows in the row's loss.
 """

@@ -76,11 +76,12 @@ def batch_norm_backward(
 
     Channel by channel, with g[m] = weight dy[m] = dL/dz[m], x reaches z in three ways, whose sum is dx:
 
-        directly                                              g[m] r
-        through variance   dvariance = -r^2/2 sum_k g[k] z[k] dvariance 2 (x[m] - mean) / M = -r z[m]/M sum_k g[k] z[k]
-        through mean       dmean     = -r sum_k g[k]          dmean / M                     = -r/M sum_k g[k]
+        directly             g[m] r
+        through variance     dvariance (2/M) (x[m] - mean) = -(r/M) z[m] sum_k g[k] z[k]
+        through mean         dmean (1/M) = -(r/M) sum_k g[k]
 
-    (variance does not move with mean, for sum_m (x[m] - mean) = 0.)
+    where dvariance = -(r^2/2) sum_k g[k] z[k] and dmean = -r sum_k g[k] (variance does not move with mean, for
+    sum_m (x[m] - mean) = 0).
 
     Args:
         dx: (M, C), dweight, dbias: (C,). Overwritten.
