@@ -15,7 +15,6 @@ Rows that scaling.csv has already are not measured again: remove it to start ane
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import math
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from paper.table import Table
 
 import scratchnet as sn
 from scratchnet.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU
@@ -202,22 +202,19 @@ def groups(rows: list[Row]) -> list[tuple[str, str, list[Row]]]:
 
 def read(path: Path) -> list[Row]:
     """The rows of an earlier run."""
-    if not path.exists():
-        return []
-    kinds = {"str": str, "int": int, "float": float}
-    convert = {field.name: kinds[str(field.type)] for field in fields(Row)}
-    with open(path, newline="") as file:
-        return [Row(**{name: convert[name](text) for name, text in line.items()}) for line in csv.DictReader(file)]
+    return [Row(**row) for row in table(path)]
 
 
 def append(path: Path, rows: list[Row]) -> None:
     """Add rows, so that a run that is stopped can go on."""
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        if new:
-            writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    known = table(path)
+    for row in rows:
+        known.add(asdict(row))
+
+
+def table(path: Path) -> Table:
+    """The file of rows."""
+    return Table(path, [field.name for field in fields(Row)], ("model", "axis", "size", "threads"))
 
 
 def short(number: int) -> str:

@@ -6,8 +6,10 @@ Exit codes: 0 success, 1 it failed, 2 wrong usage, 130 stopped by Ctrl-C (saved,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fnmatch
 import importlib.util
+import io
 import json
 import signal
 import sys
@@ -18,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from scratchnet import threads
-from scratchnet.data import Dataset, check_name, load
+from scratchnet.checkpoint import CheckpointError
+from scratchnet.data import Dataset, check_name, load, slug
 from scratchnet.kernels.jit import cache_is_cold
 from scratchnet.models import MODELS, Recipe, default_recipe
 from scratchnet.optimizers import OPTIMIZERS
@@ -35,7 +38,7 @@ RECIPE = (
     "weight_decay",
 )  # a model has defaults for these
 PICTURES = (".png", ".svg", ".pdf")
-HIDDEN = ("data", "model", "vocabulary", "fingerprint")  # settings that are shown elsewhere, or to nobody
+HIDDEN = ("data", "model", "vocabulary", "fingerprint", "classes")  # settings that are shown elsewhere, or to nobody
 FIXED = {"data": "digits", "model": "cnn", "seed": 0, "dtype": "float32", "ops": "kernels", "validation": 0.0}
 
 
@@ -45,6 +48,9 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that a terminal can't show must not end a run
     parsed = _parser().parse_args(arguments)
     try:
         return parsed.command(parsed)
@@ -68,7 +74,8 @@ def command_train(parsed: argparse.Namespace) -> int:
     if run.config.ops == "kernels" and cache_is_cold():
         say("kernels are compiled at their first use, once: the first epoch takes longer")
     began = time.perf_counter()
-    bar = sys.stderr.isatty() and not parsed.quiet  # elsewhere, in a log say, a line for each epoch
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    bar = terminal and not parsed.quiet  # elsewhere, in a log say, a line for each epoch
 
     def report(row: dict[str, float]) -> None:
         if not bar:
@@ -82,10 +89,9 @@ def command_train(parsed: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 130
-    drawn = run.plot()
-    say(f"trained in {time.perf_counter() - began:.1f} s; see {run.folder}")
-    if not drawn:
-        say('for a picture of the run as well: pip install "scratchnet[plot]"')
+    seconds = time.perf_counter() - began
+    _draw(run, say)
+    say(f"trained in {seconds:.1f} s; see {run.folder}")
     _print_test(run)
     return 0
 
@@ -93,6 +99,8 @@ def command_train(parsed: argparse.Namespace) -> int:
 def command_evaluate(parsed: argparse.Namespace) -> int:
     """Measure a run's net on the test set of its data, or of other data with the same shape."""
     run = Run.open(parsed.run, parsed.data, parsed.data_dir)
+    if parsed.data is None and not run.same_data:
+        print(f"note: {run.config.data} has changed since the run began", file=sys.stderr)
     print(f"{run.config.model} trained on {run.config.data} for {_where(run)}")
     _print_test(run)
     return 0
@@ -175,13 +183,24 @@ def _start(parsed: argparse.Namespace) -> Run:
     recipe = asdict(default_recipe(chosen["model"], dataset.kind, len(dataset.train)))
     if chosen.get("optimizer", recipe["optimizer"]) != recipe["optimizer"]:
         recipe |= own_settings(chosen["optimizer"])  # the recipe's rate was found with another method
-    named = {"vocabulary": vocabulary_hash(dataset), "fingerprint": dataset.fingerprint}
+    named = {
+        "vocabulary": vocabulary_hash(dataset),
+        "fingerprint": dataset.fingerprint,
+        "classes": dataset.classes,
+    }
     config = _usage(RunConfig, **(recipe | chosen | named))
-    folder = parsed.out or Path("runs") / f"{dataset.name}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
-    try:
-        return _usage(Run.start, folder, config, dataset)
-    except FileExistsError as error:
-        raise UsageError(f"--out: {error}") from error
+    if parsed.out is not None:
+        if not parsed.out:
+            raise UsageError("--out: expected the name of a folder, got ''")
+        try:
+            return _usage(Run.start, parsed.out, config, dataset)
+        except FileExistsError as error:
+            raise UsageError(f"--out: {error}") from error
+    name = f"runs/{slug(chosen['data'])}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for ending in ("", *(f"-{number}" for number in range(2, 100))):  # others may start in the same second
+        with contextlib.suppress(FileExistsError):
+            return _usage(Run.start, name + ending, config, dataset)
+    raise FileExistsError(f"{name} and 98 others hold runs already; name a folder with --out")
 
 
 def _resume(parsed: argparse.Namespace) -> Run:
@@ -203,6 +222,8 @@ def _usage(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """Call `function`; what it refuses was asked for on the command line."""
     try:
         return function(*args, **named)
+    except CheckpointError:  # a ValueError, but nobody asked for it
+        raise
     except (TypeError, ValueError) as error:
         raise UsageError(error) from error
 
@@ -212,6 +233,11 @@ def _check_files(parsed: argparse.Namespace, kinds: list[str]) -> None:
     for flag, name in (("--json", parsed.json), ("--plot", parsed.plot)):
         if name and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
             raise UsageError(f"{flag}: expected a file in a folder that is there, got {name}")
+        if name:
+            there = Path(name).exists()
+            open(name, "ab").close()
+            if not there:
+                Path(name).unlink()
     if parsed.plot:
         if Path(parsed.plot).suffix not in PICTURES:
             raise UsageError(f"--plot: expected a name that ends in {', '.join(PICTURES)}, got {parsed.plot}")
@@ -219,6 +245,15 @@ def _check_files(parsed: argparse.Namespace, kinds: list[str]) -> None:
             raise UsageError("--plot draws the operations; leave out --ladder and --steps")
         if importlib.util.find_spec("matplotlib") is None:
             raise ValueError('--plot: matplotlib is not installed; pip install "scratchnet[plot]"')
+
+
+def _draw(run: Run, say: Callable[..., None]) -> None:
+    """Draw the run's picture; that it can't be drawn costs nothing else."""
+    try:
+        if not run.plot():
+            say('for a picture of the run as well: pip install "scratchnet[plot]"')
+    except Exception as error:  # matplotlib raises what its settings and the disk provoke
+        print(f"scratchnet: curves.png could not be drawn: {error}", file=sys.stderr)
 
 
 def _fail(reason: object, code: int) -> int:
@@ -247,7 +282,7 @@ def _settings(config: RunConfig) -> str:
 def _line(run: Run, row: dict[str, float]) -> str:
     """One epoch in one line."""
     held_out = f", validation accuracy {row['validation_accuracy']:.4f}" if "validation_accuracy" in row else ""
-    rate = f"{len(run.training) / row['seconds']:,.0f} {run.dataset.kind}s/s"
+    rate = f"{len(run.training) / max(row['seconds'], 1e-3):,.0f} {run.dataset.kind}s/s"
     training = f"loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}{held_out}, {rate}"
     return f"epoch {row['epoch']}/{run.config.epochs}: {training}"
 
@@ -264,11 +299,11 @@ def _print_test(run: Run) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scratchnet", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="scratchnet", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        name, summary = command.__name__.removeprefix("command_"), (command.__doc__ or "").splitlines()[0]
+        name, summary = command.__name__.removeprefix("command_"), (command.__doc__ or "").partition("\n")[0]
         sub = commands.add_parser(name, help=summary, description=summary)
         sub.set_defaults(command=command)
         return sub

@@ -10,20 +10,24 @@ from pathlib import Path
 def cache_root() -> Path:
     """$SCRATCHNET_CACHE, else $XDG_CACHE_HOME/scratchnet, else ~/.cache/scratchnet.
 
+    One that is set and empty counts as not set.
+
     Raises:
-        RuntimeError: none of them is set and there is no home folder.
+        OSError: none of them is set and there is no home folder.
     """
-    if "SCRATCHNET_CACHE" in os.environ:
-        return Path(os.environ["SCRATCHNET_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "scratchnet"
+    own = os.environ.get("SCRATCHNET_CACHE")
+    folder = own or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "scratchnet")
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise OSError(f"{folder}: {error}; set SCRATCHNET_CACHE to a folder of yours") from None
 
 
 def private_folder(name: str) -> Path:
     """Make `cache_root()/name`, readable and writable by its owner alone, and prove that a file can be written there.
 
     Raises:
-        OSError: it can't be made or written, or belongs to another user.
-        RuntimeError: there is no home folder to put it in.
+        OSError: it can't be made or written, belongs to another user, or there is no home folder to put it in.
     """
     folder = cache_root() / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

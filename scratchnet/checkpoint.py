@@ -14,11 +14,13 @@ would load as a different weight.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import platform
 import secrets
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +73,9 @@ def save_checkpoint(
         progress, config: anything JSON can hold.
 
     Raises:
-        CheckpointError: the disk is full, the folder is missing or read-only, ...; an older file is untouched.
+        CheckpointError: the disk is full, the folder is missing, the file read-only, ...; an older file is untouched.
         TypeError: progress or config hold what JSON can't.
     """
-    path = Path(os.path.realpath(path))  # a link stays one
     arrays = dict(net.parameters()) | {f"state/{name}": value for name, value in net.state().items()}
     saved = None
     if optimizer is not None:
@@ -92,14 +93,14 @@ def save_checkpoint(
     }
     try:
         text = json.dumps(manifest, sort_keys=True)
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"save_checkpoint: progress, config: expected only what JSON can hold; {error}") from None
     data = safetensors.numpy.save(
         arrays, metadata={"scratchnet": text, "scratchnet_sha256": hashlib.sha256(text.encode()).hexdigest()}
     )
     try:
-        _replace(path, data)
-    except OSError as error:
+        _replace(Path(os.path.realpath(path)), data)  # a link stays one
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise CheckpointError(path, f"could not be saved ({error}); any older file there is unharmed") from error
 
 
@@ -110,7 +111,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: there is no such file, it is no checkpoint of scratchnet, or it is damaged.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(path, "no such file")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -123,14 +124,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(path, "a safetensors file, but not one of scratchnet: it has no manifest")
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("scratchnet_sha256"):
         raise CheckpointError(path, "damaged: its manifest does not match its checksum")
-    manifest = json.loads(text)
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(
-            path, f"expected format {FORMAT}, got {manifest.get('format')}; update scratchnet to read it"
-        )
-    missing = [part for part in ("arrays", "optimizer", "progress", "config") if part not in manifest]
-    if missing:
-        raise CheckpointError(path, f"incomplete: its manifest lacks {', '.join(missing)}")
+    manifest = _read_manifest(path, text)
     _verify(path, arrays, manifest["arrays"])
     return Checkpoint(path, arrays, manifest["optimizer"], manifest["progress"], manifest["config"])
 
@@ -177,6 +171,26 @@ def _describe(array: np.ndarray) -> dict[str, Any]:
     }
 
 
+def _read_manifest(path: Path, text: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(path, f"its manifest is no JSON ({error})") from error
+    if not isinstance(manifest, dict):
+        raise CheckpointError(path, f"expected its manifest to be a JSON object, got {type(manifest).__name__}")
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(
+            path, f"expected format {FORMAT}, got {manifest.get('format')}; update scratchnet to read it"
+        )
+    for part in ("arrays", "optimizer", "progress", "config"):
+        if part not in manifest:
+            raise CheckpointError(path, f"incomplete: its manifest lacks {part}")
+        if not isinstance(manifest[part], dict) and (part, manifest[part]) != ("optimizer", None):
+            got = type(manifest[part]).__name__
+            raise CheckpointError(path, f"expected {part} in its manifest to be a JSON object, got {got}")
+    return manifest
+
+
 def _verify(path: Path, arrays: dict[str, np.ndarray], described: dict[str, dict[str, Any]]) -> None:
     if arrays.keys() != described.keys():
         odd = sorted(arrays.keys() ^ described.keys())
@@ -189,6 +203,9 @@ def _verify(path: Path, arrays: dict[str, np.ndarray], described: dict[str, dict
 def _replace(path: Path, data: bytes) -> None:
     """Put `data` at `path` in one step that can't be seen half done."""
     _sweep(path)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    if mode is not None and not mode & stat.S_IWUSR:
+        raise PermissionError("the file there is read-only")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -197,6 +214,8 @@ def _replace(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         if temporary.read_bytes() != data:
             raise OSError("what was read back is not what was written")
+        if mode is not None:
+            temporary.chmod(mode)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -217,7 +236,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove temporary files that a killed process left behind."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE_SECONDS:
                 left.unlink()

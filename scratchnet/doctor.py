@@ -37,7 +37,7 @@ def examine() -> Iterator[tuple[str, str]]:
     yield "thread layer", f"{_thread_layer()}, {threads.get_threads()} of {threads.available_threads()} threads"
     yield "wait policy", _wait_policy()
     yield "kernel cache", _cache_state()
-    yield "data cache", _folder_state(cache_root() / "data")
+    yield "data cache", _data_state()
     yield "SCRATCHNET_DATA", os.environ.get("SCRATCHNET_DATA", "not set")
     yield "pool switch", _switch_cost()
 
@@ -89,6 +89,13 @@ def _cache_state() -> str:
     if folder is None:
         return "can't be used: kernels are compiled at every start; set SCRATCHNET_CACHE to a folder of yours"
     return _folder_state(folder)
+
+
+def _data_state() -> str:
+    try:
+        return _folder_state(cache_root() / "data")
+    except OSError as error:
+        return f"can't be used: datasets are decoded at every start ({error})"
 
 
 def _folder_state(folder: Path) -> str:

@@ -32,7 +32,7 @@ def plot_history(history: History, path: str | Path, title: str) -> None:
         axes.legend()
         if name == "loss" and min(row["loss"] for row in history.rows) > 0:
             axes.set_yscale("log")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     figure.savefig(path, dpi=130)
 
 

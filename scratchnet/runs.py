@@ -8,9 +8,11 @@ curves.png              loss and accuracy, where matplotlib is installed
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +22,14 @@ from scratchnet.arrays import FLOATS, check_choice, check_integer, check_number
 from scratchnet.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 from scratchnet.data import Dataset, count_batches, hold_out, load
 from scratchnet.data.batches import LARGEST_SEED
+from scratchnet.locks import locked
 from scratchnet.models import MODELS
 from scratchnet.network import Sequential
 from scratchnet.optimizers import OPTIMIZERS
 from scratchnet.schedules import SCHEDULES, make_schedule
 from scratchnet.training import Progress, evaluate, train
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, CONFIG, HISTORY = "checkpoint.safetensors", "config.json", "history.csv"
 MOST_EPOCHS = 10**9
 OPS = {"kernels": kernels, "reference": reference}
 
@@ -50,6 +53,7 @@ class RunConfig:
     validation: float
     vocabulary: str | None = None  # SHA-256 of a text model's words: its inputs mean nothing under others
     fingerprint: str | None = None  # of the data, the order of its rows included
+    classes: list[str] | None = None  # what the outputs stand for, in this order
 
     def __post_init__(self) -> None:
         check_choice("--model", self.model, MODELS)
@@ -90,6 +94,13 @@ class Run:
                 f"the model was trained on the words of {config.data}, and {dataset.name} has others; "
                 "use it on the data it was trained on"
             )
+        if config.classes is not None and config.classes != dataset.classes:
+            raise ValueError(
+                f"the model was trained on the classes {_some(config.classes)}, and {dataset.name} has "
+                f"{_some(dataset.classes)}; use it on data with the same ones, in the same order"
+            )
+        if len(dataset.classes) < 2:
+            raise ValueError(f"--data: expected at least two classes to tell apart, got {_some(dataset.classes)}")
         self.folder, self.config, self.dataset = Path(folder), config, dataset
         self.progress = Progress()
         self.training, self.validation = dataset.train, None
@@ -110,17 +121,20 @@ class Run:
         """Begin a run in a folder that holds none yet, and write its config.json.
 
         Raises:
-            FileExistsError: the folder holds a run, which would be overwritten.
+            FileExistsError: the folder holds a run, which would be overwritten; or it is a file.
         """
         run = cls(folder, config, dataset)
-        if (run.folder / CHECKPOINT).exists() or (run.folder / "config.json").exists():
-            raise FileExistsError(
-                f"{folder} holds a run already; choose another folder, or go on with --resume {folder}"
-            )
+        if run.folder.exists() and not run.folder.is_dir():
+            raise FileExistsError(f"{folder} is a file; choose another name for the folder")
         run.folder.mkdir(parents=True, exist_ok=True)
-        run.save()  # from here on it can be resumed, whatever happens
-        (run.folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-        return run
+        try:
+            with locked(run.folder, wait=False):
+                if not any((run.folder / name).exists() for name in (CHECKPOINT, CONFIG)):
+                    run.save()  # from here on it can be resumed, whatever happens
+                    return run
+        except BlockingIOError:
+            pass  # another process starts or trains a run there
+        raise FileExistsError(f"{folder} holds a run already; choose another folder, or go on with --resume {folder}")
 
     @classmethod
     def open(cls, folder: str | Path, data: str | None = None, data_dir: str | None = None) -> Run:
@@ -156,7 +170,34 @@ class Run:
         """Train to the last epoch, or until `should_stop()`.
 
         Saves after each epoch and where it stops, and hands each epoch's row of the history to `report`.
+
+        Raises:
+            BlockingIOError: another process trains this run.
+            ValueError: another one has trained it further, or config.json was edited.
         """
+        with locked(self.folder, wait=False):
+            self._check_folder()
+            self._train(show, should_stop, report)
+
+    def _check_folder(self) -> None:
+        """Refuse to save over a newer checkpoint, or beside settings that are not the run's."""
+        path = self.folder / CHECKPOINT
+        saved = load_checkpoint(path).progress if path.exists() else {"epoch": 0, "batch": 0}
+        if (saved["epoch"], saved["batch"]) > (self.progress.epoch, self.progress.batch):
+            raise ValueError(f"{self.folder}: another process has trained this run further; --resume it again")
+        asked, own = None, asdict(self.config)
+        with contextlib.suppress(OSError, ValueError):
+            asked = json.loads((self.folder / CONFIG).read_text())
+        if not isinstance(asked, dict) or not (self.folder / HISTORY).exists():  # removed, or cut short
+            self._record()
+        elif odd := [name for name, value in asked.items() if own.get(name) != value]:
+            edits = ", ".join(f"{name} {asked[name]!r} in place of {own.get(name)!r}" for name in odd)
+            raise ValueError(
+                f"{self.folder / CONFIG}: expected the settings that the run began with, got {edits}; "
+                "they can't change: undo the edit, or remove the file and it is written anew"
+            )
+
+    def _train(self, show: bool, should_stop: Callable[[], bool], report: Callable[[dict[str, float]], None]) -> None:
 
         def after_epoch(progress: Progress) -> None:
             self.save()
@@ -180,10 +221,16 @@ class Run:
             self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, then the history."""
-        progress = self.progress
-        save_checkpoint(self.folder / CHECKPOINT, self.net, self.optimizer, progress.to_json(), asdict(self.config))
-        progress.history.write_csv(self.folder / "history.csv")
+        """Write the checkpoint, then history and configuration, each whole or not at all."""
+        path, progress = self.folder / CHECKPOINT, self.progress.to_json()
+        save_checkpoint(path, self.net, self.optimizer, progress, asdict(self.config))
+        self._record()
+
+    def _record(self) -> None:
+        """Write history and configuration, which the checkpoint holds too."""
+        text = json.dumps(asdict(self.config), indent=2) + "\n"
+        _replace(self.folder / HISTORY, self.progress.history.write_csv)
+        _replace(self.folder / CONFIG, lambda path: path.write_text(text))
 
     def test(self) -> tuple[float, float]:
         """(mean loss, accuracy) on the test set."""
@@ -197,3 +244,18 @@ class Run:
             return False
         plot_history(self.progress.history, self.folder / "curves.png", f"{self.config.model} on {self.config.data}")
         return True
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` write a file that appears at `path` when it is complete."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _some(classes: list[str]) -> str:
+    """The first few names of classes."""
+    return ", ".join(classes[:5]) + (f", ... ({len(classes)} in all)" if len(classes) > 5 else "")

@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scratchnet.arrays import check_integer, check_number
+from scratchnet.arrays import check_callable, check_integer, check_number, show_shape
 from scratchnet.data.batches import batches, count_batches
 from scratchnet.losses import softmax_cross_entropy
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Optimizer, clip_grad_norm
 
 Loss = Callable[..., tuple[float, np.ndarray]]
+
+
+COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
 
 
 class DivergenceError(ArithmeticError):
@@ -41,8 +44,9 @@ class History:
         """Write the rows with a header line. Numbers keep all their digits."""
         text = io.StringIO()
         if self.rows:
-            names = dict.fromkeys(name for row in self.rows for name in row)  # a resumed run may measure more
-            writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
+            found = dict.fromkeys(name for row in self.rows for name in row)  # a resumed run may measure more
+            names = [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
+            writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
         Path(path).write_text(text.getvalue())
@@ -70,13 +74,13 @@ class Progress:
 
     @property
     def loss(self) -> float:
-        """Mean loss of this epoch so far."""
-        return self.loss_sum / self.seen
+        """Mean loss of this epoch so far; NaN before its first batch."""
+        return self.loss_sum / self.seen if self.seen else math.nan
 
     @property
     def accuracy(self) -> float:
         """Share of this epoch's examples so far that were classified right, see count_right; 0 for float targets."""
-        return self.correct / self.seen
+        return self.correct / self.seen if self.seen else math.nan
 
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.loss_sum, self.correct, self.seen, self.seconds = self.epoch + 1, 0, 0.0, 0, 0, 0.0
@@ -127,20 +131,19 @@ def train(
 
     Raises:
         TypeError, ValueError: an argument is not what it should be, or `optimizer` moves other parameters.
-        DivergenceError: loss or gradient is NaN or infinite; the optimizer has not stepped on that batch.
+        DivergenceError: loss or gradient is NaN or infinite; the optimizer has not stepped on that batch. Or parameters
+            are, after an epoch; `after_epoch` has not been called.
     """
     _check_pair(net, optimizer)
-    _check_data(x, y, validation)
+    _check_data(net, x, y, validation)
+    check_callable("train: should_stop", should_stop, "lambda: False")
+    check_callable("train: after_epoch", after_epoch, "lambda progress: None")
     check_integer("train: epochs", epochs, minimum=0)
     check_integer("train: batch_size", batch_size, minimum=1)
     if clip_norm is not None:
         check_number("train: clip_norm", clip_norm, low=0, include_low=False)
-    progress = progress or Progress()
-    if min(progress.batch * batch_size, y.shape[0]) != progress.seen:
-        raise ValueError(
-            f"train: batch_size: expected the one of `progress`, which stopped after {progress.seen} examples in "
-            f"{progress.batch} batches, got {batch_size}"
-        )
+    progress = Progress() if progress is None else progress
+    _check_progress(progress, batch_size, y.shape[0])
     statistics = list(net.state().values())
     while progress.epoch < epochs:
         lr, began = optimizer.current_lr(), time.perf_counter()
@@ -159,11 +162,13 @@ def train(
                 bar.update(len(yb))
                 bar.set_postfix_str(_describe(progress, yb), refresh=False)
                 if should_stop() and progress.batch < count_batches(y.shape[0], batch_size):
+                    _check_params(net, progress)
                     return progress
             row = _row(net, progress, lr, loss, y, validation)
             for name, value in row.items():
                 if name.startswith("validation"):
                     bar.set_postfix_str(f"{bar.postfix}, {name.replace('_', ' ')} {value:.4f}")
+        _check_params(net, progress)
         progress.history.rows.append(row)
         progress.next_epoch()
         after_epoch(progress)
@@ -210,15 +215,49 @@ def _check_pair(net: Sequential, optimizer: Optimizer) -> None:
         )
 
 
-def _check_data(x: Any, y: Any, validation: Any) -> None:
+def _check_data(net: Sequential, x: Any, y: Any, validation: Any) -> None:
     """Refuse what has no rows to speak of; what the rows must be, `batches` says."""
     for name, array in (("x", x), ("y", y)):
-        if not getattr(array, "shape", ()):
-            got = "a single number" if hasattr(array, "shape") else type(array).__name__
+        if not getattr(array, "shape", ()) or not hasattr(array, "dtype"):
+            got = type(array).__name__ if getattr(array, "shape", None) != () else "a single number"
             wanted = "a NumPy array or CSR" if name == "x" else "a NumPy array"
             raise TypeError(f"train: {name}: expected {wanted}, got {got}; convert it with np.asarray")
-    if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 2):
+    if validation is None:
+        return
+    if not (isinstance(validation, (tuple, list)) and len(validation) == 2):
         raise TypeError(f"train: validation: expected a pair (x, y), got {type(validation).__name__}")
+    try:
+        batches(validation[0], validation[1], dtype=net.dtype.name)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"train: validation: {error}") from None
+    shape = validation[0].shape
+    if shape[1:] != net.input_shape:
+        wanted = show_shape((None, *net.input_shape))
+        raise ValueError(f"train: validation: x: expected shape {wanted}, got {show_shape(shape)}")
+
+
+def _check_progress(progress: Any, batch_size: int, rows: int) -> None:
+    """Refuse a progress that can't go on here."""
+    if not isinstance(progress, Progress):
+        raise TypeError(
+            f"train: progress: expected a Progress, got {type(progress).__name__}; "
+            "make one of what a checkpoint holds with Progress.from_json"
+        )
+    if min(progress.batch * batch_size, rows) != progress.seen:
+        raise ValueError(
+            f"train: batch_size: expected the one of `progress`, which stopped after {progress.seen} examples in "
+            f"{progress.batch} batches, got {batch_size}"
+        )
+
+
+def _check_params(net: Sequential, progress: Progress) -> None:
+    """Refuse to go on, and so to save, with parameters that the last step has spoilt; no later batch may notice."""
+    for name, values in net.parameters().items():
+        if not np.isfinite(values).all():
+            raise DivergenceError(
+                f"training diverged in epoch {progress.epoch + 1}: after batch {progress.batch} parameter {name} "
+                "is not finite; go on from an earlier checkpoint, with a lower learning rate"
+            )
 
 
 def _step(
@@ -235,6 +274,7 @@ def _step(
     before = [array.copy() for array in statistics]
     outputs = net.forward(xb, train=True)
     value, doutputs = loss(outputs, yb, ops=net.ops)
+    value = float(value)  # of a NumPy or other scalar, which JSON can't hold
     correct = count_right(outputs, yb) if _are_labels(yb) else 0
     net.backward(doutputs)
     norm = clip_grad_norm(net.grads, math.inf if clip_norm is None else clip_norm, ops=net.ops)

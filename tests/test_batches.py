@@ -360,3 +360,22 @@ def test_a_foreign_byte_order_in_csr_is_refused():
 def test_a_pair_is_no_split():
     with pytest.raises(TypeError, match=r"hold_out: split: expected a Split, got tuple; make one with Split\(x, y\)"):
         hold_out((np.eye(4), np.zeros(4, np.int64)), 0.5)
+
+
+def test_csr_that_changes_between_batches_is_noticed():
+    x = scipy.sparse.random_array((10, 50), density=0.5, format="csr", dtype=np.float32, rng=np.random.default_rng(0))
+    for part in ("data", "indices"):
+        changed = x.copy()
+        cut = batches(changed, Y, 2, shuffle=False)
+        next(cut)
+        setattr(changed, part, getattr(changed, part)[:3].copy())
+        with pytest.raises(ValueError, match="expected a CSR matrix that stays as it is while batches are cut"):
+            list(cut)
+
+
+def test_rows_and_hold_out_refuse_what_does_not_fit():
+    for index in (np.zeros((2, 2), int), [0, 1], np.array([0.5])):
+        with pytest.raises(TypeError, match="Rows: index: expected a 1-D array of integers"):
+            Rows(X, index)
+    with pytest.raises(ValueError, match=r"one label per row, got x \(10, 2, 3, 1\) and y \(9,\)"):
+        hold_out(Split(X, Y[:-1]), 0.5)

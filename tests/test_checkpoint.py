@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -170,8 +171,6 @@ def test_a_truncated_file_is_a_clean_error(tmp_path, length):
 
 def rewritten(path, change):
     """Save the file again with a changed manifest and a matching checksum, as a newer or foreign version might."""
-    import hashlib
-
     with safetensors.safe_open(path, framework="numpy") as file:
         manifest = json.loads(file.metadata()["scratchnet"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -184,7 +183,12 @@ def rewritten(path, change):
 FOREIGN = [
     (lambda manifest, arrays: manifest.update(format=2), "expected format 1, got 2; update scratchnet"),
     (lambda manifest, arrays: arrays.pop("0.weight"), "arrays and manifest disagree about 0.weight"),
-    (lambda manifest, arrays: manifest.pop("arrays"), "manifest"),
+    (lambda manifest, arrays: manifest.pop("arrays"), "its manifest lacks arrays"),
+    (
+        lambda manifest, arrays: manifest.update(arrays=[]),
+        "expected arrays in its manifest to be a JSON object, got list",
+    ),
+    (lambda manifest, arrays: manifest.update(progress=None), "expected progress in its manifest to be a JSON object"),
     (lambda manifest, arrays: arrays["0.bias"].__iadd__(1), "0.bias does not match its checksum"),
 ]
 
@@ -196,6 +200,56 @@ def test_a_foreign_manifest_is_a_clean_error(tmp_path, change, message):
     rewritten(path, change)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense", "its manifest is no JSON"),
+        ("[" * 100_000, "its manifest is no JSON"),
+        ("[1]", "JSON object, got list"),
+    ],
+    ids=["nonsense", "deep", "list"],
+)
+def test_a_manifest_that_is_none_is_a_clean_error(tmp_path, text, message):
+    path = tmp_path / "c.safetensors"
+    metadata = {"scratchnet": text, "scratchnet_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    safetensors.numpy.save_file({"w": np.zeros(3)}, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(path)
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    for name in ("x" * 5000, "a\0b"):
+        with pytest.raises(CheckpointError, match="could not be saved"):
+            save_checkpoint(tmp_path / name, make()[0])
+        with pytest.raises(CheckpointError, match="no such file"):
+            load_checkpoint(tmp_path / name)
+
+
+def test_names_with_stars_and_brackets_sweep_their_own_files_only(tmp_path):
+    for name, own, foreign in (
+        ("*", ".*.aa.tmp", ".report.final.tmp"),
+        ("q[1].st", ".q[1].st.aa.tmp", ".q1.st.aa.tmp"),
+    ):
+        for file in (own, foreign):
+            (tmp_path / file).write_bytes(b"half")
+            os.utime(tmp_path / file, (0, time.time() - STALE_SECONDS - 10))
+        save_checkpoint(tmp_path / name, make()[0])
+        assert not (tmp_path / own).exists() and (tmp_path / foreign).exists()
+    save_checkpoint(tmp_path / "best**.st", make()[0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_the_mode_of_a_file_stays_and_a_read_only_one_is_kept(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, make()[0])
+    path.chmod(0o600)
+    save_checkpoint(path, make()[0])
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o444)
+    with pytest.raises(CheckpointError, match="the file there is read-only"):
+        save_checkpoint(path, make()[0])
 
 
 def test_foreign_files(tmp_path):

@@ -12,11 +12,15 @@ import sys
 import time
 from pathlib import Path
 
+import datasets
 import pytest
+from hub_layout import IMAGES, pixels, png, rows, write, write_images
 
 import scratchnet
 from scratchnet.__main__ import main
 from scratchnet.checkpoint import load_checkpoint
+from scratchnet.locks import locked
+from scratchnet.runs import Run
 
 pytestmark = pytest.mark.jit_only
 
@@ -69,6 +73,90 @@ def test_the_default_folder_is_named_by_data_model_and_time(here):
     assert main([*QUICK, "--quiet"]) == 0
     (folder,) = Path("runs").iterdir()
     assert re.fullmatch(r"digits-mlp-\d{8}-\d{6}", folder.name)
+
+
+def test_the_default_folder_of_a_folder_of_data_is_in_runs(here, monkeypatch):
+    write_images(here / "sets" / "tiny")
+    assert main(["train", "--data", f"{here}/sets/tiny/", "--model", "logistic", "--epochs", "1", "--quiet"]) == 0
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.endswith("--tiny-logistic-" + folder.name[-15:])
+    assert {path.name for path in (here / "sets" / "tiny").iterdir()} == {"data", "README.md"}
+
+
+def test_runs_started_in_the_same_second_have_folders_of_their_own(here, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda form: "20260101-000000")
+    for seed in ("1", "2", "3"):
+        assert main([*QUICK, "--quiet", "--seed", seed]) == 0
+    names = {path.name: json.loads((path / "config.json").read_text())["seed"] for path in Path("runs").iterdir()}
+    assert names == {f"digits-mlp-20260101-000000{ending}": seed for ending, seed in (("", 1), ("-2", 2), ("-3", 3))}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX locks")
+def test_a_run_that_another_process_trains_is_left_alone(here, capsys):
+    main([*QUICK, "--quiet", "--out", "run"])
+    before = Path("run/checkpoint.safetensors").read_bytes()
+    with locked(Path("run"), wait=False):
+        assert main(["train", "--resume", "run"]) == 1
+        assert "run: another process is at work there" in capsys.readouterr().err
+        assert main([*QUICK, "--out", "run"]) == 2
+        assert main(["evaluate", "run"]) == 0
+    assert Path("run/checkpoint.safetensors").read_bytes() == before
+
+
+def test_an_older_state_is_not_saved_over_a_newer_one(here):
+    main(["train", "--model", "logistic", "--epochs", "2", "--quiet", "--out", "run"])
+    newer = Path("run/checkpoint.safetensors").read_bytes()
+    run = Run.open("run")
+    run.progress.epoch, run.progress.history.rows = 1, run.progress.history.rows[:1]
+    with pytest.raises(ValueError, match="another process has trained this run further"):
+        run.train()
+    assert Path("run/checkpoint.safetensors").read_bytes() == newer
+
+
+def test_settings_of_a_run_can_not_be_edited(here, capsys):
+    main([*QUICK, "--quiet", "--out", "run"])
+    path, history = Path("run/config.json"), Path("run/history.csv")
+    good, lines = path.read_text(), history.read_text()
+    path.write_text(good.replace('"epochs": 2', '"epochs": 5'))
+    assert main(["train", "--resume", "run"]) == 1
+    assert "got epochs 5 in place of 2; they can't change" in capsys.readouterr().err
+    path.write_text(good[:20])
+    history.unlink()
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert path.read_text() == good and history.read_text() == lines
+
+
+def test_classes_of_other_names_are_refused(here, capsys):
+    names = {"one": ["cat", "dog", "owl"], "two": ["owl", "dog", "cat"], "single": ["cat"]}
+    for folder, classes in names.items():
+        columns = rows([png(image) for image in pixels(6)], [i % len(classes) for i in range(6)])
+        features = {**IMAGES, "label": datasets.ClassLabel(names=classes)}
+        write(here / folder, {"train": columns, "test": columns}, features)
+    options = ["--model", "logistic", "--epochs", "1", "--quiet"]
+    assert main(["train", "--data", "./one", "--out", "run", *options]) == 0
+    assert main(["evaluate", "run", "--data", "./two"]) == 1
+    assert "trained on the classes cat, dog, owl, and ./two has owl, dog, cat" in capsys.readouterr().err
+    assert main(["train", "--data", "./single", *options]) == 2
+    assert "--data: expected at least two classes to tell apart, got cat" in capsys.readouterr().err
+
+
+def test_a_picture_that_can_not_be_drawn_costs_nothing_else(here, capsys, monkeypatch):
+    monkeypatch.setattr(Run, "plot", lambda self: int("no"))
+    assert main([*QUICK, "--out", "run"]) == 0
+    captured = capsys.readouterr()
+    assert "curves.png could not be drawn: invalid literal" in captured.err and "test accuracy" in captured.out
+
+
+def test_odd_streams_do_not_end_a_run(here):
+    command = [sys.executable, "-m", "scratchnet", "train", "--model", "logistic", "--epochs", "1", "--out", "é✓"]
+    environment = dict(os.environ, PYTHONPATH=str(Path(scratchnet.__file__).parents[1]), PYTHONIOENCODING="ascii")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "see \\xe9\\u2713" in done.stdout, done.stderr
+    closed = subprocess.run(
+        ["sh", "-c", '"$@" 2>&-', "sh", *command[:-1], "again"], env=environment, capture_output=True, timeout=300
+    )
+    assert closed.returncode == 0 and b"test accuracy" in closed.stdout
+    assert subprocess.run([sys.executable, "-OO", "-m", "scratchnet", "--help"], env=environment).returncode == 0
 
 
 def test_quiet_prints_one_line(here, capsys):

@@ -8,13 +8,16 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import datasets
 import numpy as np
 import PIL.Image
+import processes
 import pytest
 import scipy.sparse
 from hub_layout import IMAGES, LABEL, TEXTS, pixels, png, rows, write, write_images
@@ -90,6 +93,23 @@ def test_other_modes_are_converted(tmp_path, mode, form, channels):
     data = load(write(tmp_path / "tiny", splits))
     assert data.input_shape == (5, 4, channels)
     np.testing.assert_array_equal(data.train.x[0], source[..., :channels])
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_16_bits_are_refused(tmp_path, kind, channels):
+    """Pillow would cut them to 8 bits without a word."""
+
+    def chunk(name, content):
+        body = name + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 4, 5, 16, kind, 0, 0, 0)
+    lines = b"".join(b"\0" + bytes(range(4 * channels * 2)) for _ in range(5))
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b""))
+    deep = {"bytes": b"\x89PNG\r\n\x1a\n" + b"".join(parts), "path": None}
+    folder = write(tmp_path / "deep", {"train": rows([deep], [0]), "test": rows([deep], [0])})
+    with pytest.raises(ValueError, match=r"train row 0: expected 8 bits per channel, got mode \w+ with 16"):
+        load(folder)
 
 
 def test_palette_with_transparency_keeps_its_colours(tmp_path):
@@ -500,6 +520,34 @@ def test_a_copy_of_another_format_or_with_wrong_content_is_replaced(tmp_path, em
         np.save(path, array)
         assert load(folder).vocabulary == ["blue", "green", "red"]
     assert len(calls) == 4
+
+
+@pytest.mark.parametrize("file", ["train_x", "train_y", "test_x", "test_y"])
+def test_every_changed_byte_of_a_copy_is_noticed(tmp_path, empty_cache, file):
+    folder, _, _ = write_images(tmp_path / "tiny")
+    whole = load(folder)
+    path = next(empty_cache.glob(f"*/{file}.npy"))
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in (10, *rng.integers(0, len(good), 20)):  # a backslash at 10 is no header that Python can read
+        damaged = bytearray(good)
+        damaged[place] = ord("\\") if place == 10 else damaged[place] ^ int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        again = load(folder)
+        for split in ("train", "test"):
+            np.testing.assert_array_equal(getattr(again, split).x, getattr(whole, split).x)
+            np.testing.assert_array_equal(getattr(again, split).y, getattr(whole, split).y)
+
+
+def test_many_processes_may_load_at_once(tmp_path):
+    code = "import sys; from scratchnet.data import load; print(load('digits').train.x.sum())"
+    environment = dict(os.environ, SCRATCHNET_CACHE=str(tmp_path / "cold"), PYTHONPATH=processes.import_path())
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(6)
+    ]
+    ends = [process.communicate(timeout=120) for process in started]
+    assert len({out for out, _ in ends}) == 1 and not any(err for _, err in ends), ends
 
 
 def test_nothing_unfinished_stays(tmp_path, empty_cache):

@@ -708,3 +708,9 @@ def test_arguments_stay_what_they_were_made_with(name):
         ):
             setattr(optimizer, argument, 0.5)
     optimizer.lr = 0.2  # this one is asked for at every step
+
+
+def test_a_rate_that_the_parameters_can_not_hold_is_refused():
+    with pytest.raises(ValueError, match=r"SGD: lr: expected a number that float32 can hold, got 1e\+39"):
+        SGD(np.zeros(3, np.float32), lr=1e39)
+    assert SGD(np.zeros(3), lr=1e39).lr == 1e39

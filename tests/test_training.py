@@ -281,3 +281,54 @@ def test_float_targets_need_the_shape_of_the_outputs():
     net = Sequential([Dense(1)], (6,))
     with pytest.raises(ValueError, match=r"mse: targets: expected the shape of predictions, \(50, 1\), got \(50,\)"):
         train(net, optimizers.Adam(net.params), X[:50], X[:50, 0], loss=mse)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"validation": (X, Y[:-1])},
+            ValueError,
+            r"train: validation: batches: y: expected shape \(50,\), got \(49,\)",
+        ),
+        ({"validation": (X[:, :3], Y)}, ValueError, r"train: validation: x: expected shape \(N, 6\), got \(50, 3\)"),
+        ({"validation": (X.tolist(), Y)}, TypeError, "train: validation: batches: x: expected a NumPy array, got list"),
+        ({"after_epoch": None}, TypeError, "train: after_epoch: expected a function such as lambda progress: None"),
+        ({"should_stop": True}, TypeError, "train: should_stop: expected a function"),
+        ({"progress": {}}, TypeError, "train: progress: expected a Progress, got dict; .*Progress.from_json"),
+    ],
+)
+def test_arguments_are_looked_at_before_training(options, error, message):
+    net, adam = make()
+    before = net.params.copy()
+    with pytest.raises(error, match=message):
+        train(net, adam, X, Y, **options)
+    np.testing.assert_array_equal(net.params, before)
+
+
+def test_a_loss_may_return_any_kind_of_number():
+    for kind in (np.float32, np.array):
+        net, adam = make()
+
+        def loss(outputs, labels, ops, kind=kind):
+            value, gradient = softmax_cross_entropy(outputs, labels, ops=ops)
+            return kind(value), gradient
+
+        progress = train(net, adam, X, Y, batch_size=8, loss=loss)
+        assert type(progress.history.rows[0]["loss"]) is float
+        json.dumps(progress.to_json())
+
+
+def test_parameters_spoilt_by_the_last_batch_are_not_saved():
+    net = Sequential([Dense(2)], (6,))
+    sgd = optimizers.SGD(net.params, lr=3e38)
+    saved = []
+    with pytest.raises(
+        DivergenceError, match=r"after batch 1 parameter 0\.weight is not finite; go on from an earlier"
+    ):
+        train(net, sgd, 1e3 * X, Y, batch_size=50, after_epoch=saved.append)
+    assert not saved
+
+
+def test_an_empty_progress_has_no_loss():
+    assert math.isnan(Progress().loss) and math.isnan(Progress().accuracy)

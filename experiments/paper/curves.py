@@ -155,7 +155,7 @@ def series(table: Table, column: str, epochs: int) -> dict[str, np.ndarray]:
 
 def _finished(table: Table, name: str, seed: int, epochs: int) -> bool:
     rows = [row for row in table if (row["curve"], row["seed"]) == (name, seed)]
-    return len(rows) >= epochs or any(math.isnan(row["cost"]) for row in rows)
+    return len({row["epoch"] for row in rows}) >= epochs or any(math.isnan(row["cost"]) for row in rows)
 
 
 def _train_curve(task: Task, curve: Curve, settings: Settings, seed: int, path: Path, cores: int, run: int) -> None:

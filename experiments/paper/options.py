@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import llvmlite.binding
 from machine import cpu_model
@@ -38,8 +39,8 @@ def make_parser(script: str, description: str | None) -> argparse.ArgumentParser
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line, set the threads, and open the folder of results.
 
-    A folder keeps to one mode: rows of a short run must not pass for those of a full one. By default it is none of
-    those under results/, whose rows would count as done.
+    A folder keeps to one script and mode: rows of a short run must not pass for those of a full one. By default it is
+    none of those under results/, whose rows would count as done.
     """
     args = parser.parse_args(arguments)
     script = parser.prog.removesuffix(".py")
@@ -51,13 +52,20 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -
     if args.out is None:
         args.out = Path("runs", f"{script}-{args.mode}")
     args.out.mkdir(parents=True, exist_ok=True)
-    marker = args.out / "run.json"
-    if marker.exists() and (before := json.loads(marker.read_text())["mode"]) != args.mode:
-        parser.error(f"{args.out} holds the rows of a {before} run, and this one is {args.mode}; choose another --out")
+    marker, own = args.out / "run.json", {"script": script, "mode": args.mode}
     if marker.exists():
+        try:
+            record = json.loads(marker.read_text())
+            before = {name: record[name] for name in own}
+        except (ValueError, TypeError, KeyError):
+            parser.error(f"{marker} can't be read; remove it to go on with the rows beside it, or choose another --out")
+        if before != own:
+            parser.error(
+                f"{args.out} holds the rows of {_show(before)}, and this is {_show(own)}; choose another --out"
+            )
         print(f"{args.out}: going on from the rows that are there; choose another --out to start anew", file=sys.stderr)
     else:
-        marker.write_text(json.dumps({"script": script, "mode": args.mode}, indent=2) + "\n")
+        _write(marker, own)
     threads.set_threads(args.threads)
     return args
 
@@ -83,7 +91,18 @@ def write_record(args: argparse.Namespace, script: str, rows: Iterable[dict], **
         "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1),
         **more,
     }
-    (args.out / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    _write(args.out / "run.json", record)
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    """Write a record so that a kill leaves the old file or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(record, indent=2) + "\n")
+    part.replace(path)
+
+
+def _show(record: dict[str, str]) -> str:
+    return f"a {record['mode']} run of {record['script']}"
 
 
 def _version(name: str) -> str:

@@ -20,7 +20,7 @@ class Table:
         key: the columns that tell one row from another.
 
     Raises:
-        ValueError: the file is there with other columns.
+        ValueError: the file is there with other columns, or with a row that is longer or shorter.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]) -> None:
@@ -70,6 +70,10 @@ class Table:
                 "choose another --out, or remove the file"
             )
         for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{self.path}, line {reader.line_num}: expected {len(self.columns)} cells; mend or remove the file"
+                )
             yield {name: _number(value) for name, value in row.items()}
 
 

@@ -6,5 +6,5 @@ store.py (the decoded copy), known.py (is it the real one?), splits.py and batch
 
 from scratchnet.data.batches import Rows, batches, count_batches, scale
 from scratchnet.data.hub import DataError
-from scratchnet.data.loading import SHORT_NAMES, check_name, load
+from scratchnet.data.loading import SHORT_NAMES, check_name, load, slug
 from scratchnet.data.splits import Dataset, Split, hold_out

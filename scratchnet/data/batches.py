@@ -35,6 +35,8 @@ class Rows:
     """
 
     def __init__(self, array: np.ndarray, index: np.ndarray) -> None:
+        if not is_plain_array(index) or index.ndim != 1 or index.dtype.kind not in "iu":
+            raise TypeError(f"Rows: index: expected a 1-D array of integers, got {index!r:.60}")
         self.array, self.index = array, index
         self.shape, self.dtype = (len(index), *array.shape[1:]), array.dtype
 
@@ -180,9 +182,12 @@ def _take(rows: np.ndarray, index: np.ndarray, memory: _Memory) -> np.ndarray:
 
 
 def _take_csr(x: Any, index: np.ndarray, memory: _Memory) -> Any:
+    starts, ends = x.indptr[index], x.indptr[index + 1]
+    if starts.min() < 0 or (ends < starts).any() or ends.max() > min(len(x.indices), len(x.data)):
+        raise ValueError("batches: x: expected a CSR matrix that stays as it is while batches are cut; it has changed")
     indptr = memory.array("indptr", len(index) + 1, dtype=np.int32)
     indptr[0] = 0
-    np.cumsum(x.indptr[index + 1] - x.indptr[index], out=indptr[1:])
+    np.cumsum(ends - starts, out=indptr[1:])
     data, indices = memory.array("data", indptr[-1]), memory.array("indices", indptr[-1], dtype=np.int32)
     gather_csr(data, indices, indptr, x.data, x.indices, x.indptr, index)
     return type(x)((data, indices, indptr), shape=(len(index), x.shape[1]))

@@ -77,7 +77,7 @@ class Source:
 def open_directory(folder: Path, name: str) -> Iterator[Source]:
     """A dataset in a local folder. What `datasets` writes while it reads is gone afterwards."""
     datasets = _import_datasets()
-    with tempfile.TemporaryDirectory(dir=store.root(), prefix="reading-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(dir=store.root(), prefix=store.READING, ignore_cleanup_errors=True) as scratch:
         try:
             with _no_progress_bars(datasets):
                 found = datasets.load_dataset(str(folder), cache_dir=scratch)
@@ -216,5 +216,7 @@ def _offline(datasets: Any) -> Iterator[None]:
 
 
 def _one_line(error: BaseException) -> str:
+    if type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
+        error = error.__cause__  # itself it says no more than that there was an error
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}".rstrip(": ")

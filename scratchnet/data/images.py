@@ -3,7 +3,8 @@
     stored as            becomes
     1, L, LA             grey, (H, W, 1)             black and white 0 and 255; alpha dropped
     RGB, RGBA, P, CMYK   colour, (H, W, 3)           and every other mode that Pillow converts to RGB; alpha dropped
-    I, I;16, F           refused: deeper than 8 bits, and which 8 to keep is not ours to choose
+    I, I;16, F           refused: deeper than 8 bits, and which 8 to keep is not ours to choose; so are the 16-bit
+                         colours and the grey with alpha that Pillow would cut to 8 bits by itself
 
 One coloured image makes the whole dataset coloured. Images that a camera's EXIF tag marks as turned are turned, as the
 `datasets` library does.
@@ -57,10 +58,6 @@ def common_shape(source: Source) -> Shape:
                     f"{where}: expected {size[0]} x {size[1]} pixels, as {first} has, got {image.size[0]} x "
                     f"{image.size[1]}; resize or crop the images to one size"
                 )
-            if image.mode.startswith(TOO_DEEP):
-                raise ValueError(
-                    f"{where}: expected 8 bits per channel, got mode {image.mode}; convert the images to 8 bits"
-                )
             if image.mode not in GREY:
                 channels = 3
     assert size is not None  # no split is empty
@@ -76,9 +73,14 @@ def open_image(cell: Any, where: str) -> Any:
     try:
         content = Path(cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
         image = Image.open(io.BytesIO(content))
-        return ImageOps.exif_transpose(image) if "exif" in image.info else image
+        deep = image.mode.startswith(TOO_DEEP) or any(";16" in str(tile[-1]) for tile in image.tile)
+        turned = ImageOps.exif_transpose(image) if "exif" in image.info else image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{where}: expected an image that Pillow can open, got: {error}") from error
+    if deep:
+        mode = image.mode if image.mode.startswith(TOO_DEEP) else f"{image.mode} with 16"
+        raise ValueError(f"{where}: expected 8 bits per channel, got mode {mode}; convert the images to 8 bits")
+    return turned
 
 
 def _decode(cells: Iterable[Any], shape: Shape, shown: str) -> Iterator[np.ndarray]:

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from scratchnet.arrays import check_choice, check_csr, check_labels
 from scratchnet.data import hub, images, known, store, text
 from scratchnet.data.digits import write_digits
 from scratchnet.data.splits import Dataset, Split
+from scratchnet.locks import locked
 
 SHORT_NAMES = {
     "digits": "digits",
@@ -54,15 +55,24 @@ def load(name_or_id: str | os.PathLike[str], data_dir: str | os.PathLike[str] | 
     folder = store.root() / key
     try:
         dataset, notes = _read(folder, name)
-    except (OSError, ValueError, TypeError, KeyError, EOFError):  # not there yet, or damaged
-        manifest = write(folder)
-        known.check_counts(name, manifest.counts)
-        store.write_manifest(folder, manifest)
-        dataset, notes = _read(folder, name)
+    except Exception:  # not there yet, or damaged, in which case NumPy raises nearly anything
+        dataset, notes = _make(folder, name, write)
     for note in notes:
         warnings.warn(note, RuntimeWarning, stacklevel=2)
     known.warn_digests(name, dataset.digests, stacklevel=2)
     return dataset
+
+
+def _make(folder: Path, name: str, write: Writer) -> tuple[Dataset, list[str]]:
+    """Decode, unless another process has done so by now."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with locked(folder, wait=True):
+        with suppress(Exception):
+            return _read(folder, name)
+        manifest = write(folder)
+        known.check_counts(name, manifest.counts)
+        store.write_manifest(folder, manifest)
+        return _read(folder, name)
 
 
 def _find(name_or_id: str, data_dir: str | os.PathLike[str] | None) -> tuple[str, str, Writer]:
@@ -81,11 +91,11 @@ def _find(name_or_id: str, data_dir: str | os.PathLike[str] | None) -> tuple[str
     else:
         looked = f"in the local mirror (no folder {mirror / name})"
     opened = partial(hub.open_repository, name, looked)
-    return name, f"{_slug(name)}-hub", partial(_write, opened)
+    return name, f"{slug(name)}-hub", partial(_write, opened)
 
 
 def _directory(folder: Path, name: str) -> tuple[str, str, Writer]:
-    key = f"{_slug(name)}-{fingerprint_directory(folder)[:16]}"
+    key = f"{slug(name)}-{fingerprint_directory(folder)[:16]}"
     return name, key, partial(_write, partial(hub.open_directory, folder, name))
 
 
@@ -116,10 +126,10 @@ def _mirror(data_dir: str | os.PathLike[str] | None) -> Path | None:
         said_by, root = "SCRATCHNET_DATA", os.environ.get("SCRATCHNET_DATA") or None
     if root is None:
         return None
-    mirror = Path(root).expanduser()
-    if not mirror.is_dir():
+    mirror = Path(os.path.expanduser(root))
+    if not os.fspath(root) or not mirror.is_dir():
         raise hub.DataError(
-            f"{said_by}: expected the folder of a local mirror, got {str(mirror)!r}, which is no folder"
+            f"{said_by}: expected the folder of a local mirror, got {os.fspath(root)!r}, which is no folder"
         )
     return mirror
 
@@ -137,7 +147,8 @@ def fingerprint_directory(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A dataset's name as the name of a folder."""
     return re.sub(r"[^\w.-]+", "--", name).strip("-.")[-60:] or "folder"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import Shape, check_number, is_sparse
+from scratchnet.arrays import Shape, check_number, is_sparse, show_shape
 from scratchnet.data.batches import LARGEST_SEED, Rows, shuffled
 
 
@@ -73,6 +73,11 @@ def hold_out(split: Split, fraction: float = 0.1, seed: int = 0) -> tuple[Split,
     """
     if not isinstance(split, Split):
         raise TypeError(f"hold_out: split: expected a Split, got {type(split).__name__}; make one with Split(x, y)")
+    if split.x.shape[:1] != split.y.shape:
+        raise ValueError(
+            "hold_out: split: expected one label per row, "
+            f"got x {show_shape(split.x.shape)} and y {show_shape(split.y.shape)}"
+        )
     fraction = check_number("hold_out: fraction", fraction, 0, 1, include_low=False)
     count = round(fraction * len(split))
     if not 0 < count < len(split):

@@ -201,7 +201,7 @@ def cache_folder() -> Path | None:
     """The folder of compiled kernels, made if absent; None (and one warning) where it can't be used safely."""
     try:
         return private_folder(f"kernels-{_state_hash()}")
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         _warn_uncached(str(error))
         return None
 

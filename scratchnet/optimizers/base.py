@@ -60,6 +60,8 @@ class Optimizer:
     @lr.setter
     def lr(self, lr: LearningRate) -> None:
         self._lr = lr if callable(lr) else self._number("lr", lr, include_low=False)
+        if not callable(lr) and lr > float(np.finfo(self.params.dtype).max):
+            raise ValueError(f"{self._name()}: lr: expected a number that {self.params.dtype} can hold, got {lr}")
 
     def current_lr(self) -> float:
         """The learning rate of the next step, number t + 1."""

@@ -69,7 +69,12 @@ def test_a_figure_that_was_killed_goes_on(tmp_path):
     assert sorted(row["cost"] for row in figure_table("mnist_logistic", tmp_path)) == whole
     assert (tmp_path / "search.csv").read_text() == searched
     refused = run_experiment("mnist_logistic", "--short", "--out", tmp_path, status=2)
-    assert "holds the rows of a smoke run" in refused.stderr
+    assert "holds the rows of a smoke run of mnist_logistic, and this is a short run of" in refused.stderr
+    refused = run_experiment("mnist_mlp", "--smoke", "--out", tmp_path, status=2)
+    assert "holds the rows of a smoke run of mnist_logistic, and this is a smoke run of mnist_mlp" in refused.stderr
+    (tmp_path / "run.json").write_text("")
+    refused = run_experiment("mnist_logistic", "--smoke", "--out", tmp_path, status=2)
+    assert "run.json can't be read; remove it" in refused.stderr
 
 
 ENDLESS = """
