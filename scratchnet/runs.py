@@ -185,19 +185,21 @@ class Run:
         saved = load_checkpoint(path).progress if path.exists() else {"epoch": 0, "batch": 0}
         if (saved["epoch"], saved["batch"]) > (self.progress.epoch, self.progress.batch):
             raise ValueError(f"{self.folder}: another process has trained this run further; --resume it again")
-        asked, own = None, asdict(self.config)
-        with contextlib.suppress(OSError, ValueError):
-            asked = json.loads((self.folder / CONFIG).read_text())
-        if not isinstance(asked, dict) or not (self.folder / HISTORY).exists():  # removed, or cut short
-            self._record()
-        elif odd := [name for name, value in asked.items() if own.get(name) != value]:
+        asked: dict[str, object] = {}  # where the file was removed, or cut short
+        with contextlib.suppress(OSError, TypeError, ValueError):
+            asked = dict(json.loads((self.folder / CONFIG).read_text()))
+        own = asdict(self.config)
+        if odd := [name for name, value in asked.items() if own.get(name) != value]:
             edits = ", ".join(f"{name} {asked[name]!r} in place of {own.get(name)!r}" for name in odd)
             raise ValueError(
                 f"{self.folder / CONFIG}: expected the settings that the run began with, got {edits}; "
                 "they can't change: undo the edit, or remove the file and it is written anew"
             )
+        if not asked or not (self.folder / HISTORY).exists():
+            self._record()
 
     def _train(self, show: bool, should_stop: Callable[[], bool], report: Callable[[dict[str, float]], None]) -> None:
+        """Train, saving after each epoch and where it stops."""
 
         def after_epoch(progress: Progress) -> None:
             self.save()
