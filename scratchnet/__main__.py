@@ -11,6 +11,7 @@ import fnmatch
 import importlib.util
 import io
 import json
+import os
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import Any
 
 from scratchnet import threads
 from scratchnet.checkpoint import CheckpointError
-from scratchnet.data import Dataset, check_name, load, slug
+from scratchnet.data import SHORT_NAMES, Dataset, check_name, load, slug
 from scratchnet.kernels.jit import cache_is_cold
 from scratchnet.models import MODELS, Recipe, default_recipe
 from scratchnet.optimizers import OPTIMIZERS
@@ -178,7 +179,10 @@ def _start(parsed: argparse.Namespace) -> Run:
     given = {name: value for name, value in vars(parsed).items() if name in (*FIXED, *RECIPE) and value is not None}
     chosen: dict[str, Any] = FIXED | given
     _usage(RunConfig, **(asdict(Recipe()) | chosen))  # before the data, which can take minutes to load
-    _usage(check_name, chosen["data"])
+    asked = chosen["data"]
+    _usage(check_name, asked)
+    if asked not in SHORT_NAMES and Path(asked).is_dir():
+        chosen["data"] = os.path.abspath(asked)  # --resume may be said somewhere else
     dataset = load(chosen["data"], parsed.data_dir)
     recipe = asdict(default_recipe(chosen["model"], dataset.kind, len(dataset.train)))
     if chosen.get("optimizer", recipe["optimizer"]) != recipe["optimizer"]:
@@ -196,7 +200,7 @@ def _start(parsed: argparse.Namespace) -> Run:
             return _usage(Run.start, parsed.out, config, dataset)
         except FileExistsError as error:
             raise UsageError(f"--out: {error}") from error
-    name = f"runs/{slug(chosen['data'])}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"runs/{slug(asked)}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
     for ending in ("", *(f"-{number}" for number in range(2, 100))):  # others may start in the same second
         with contextlib.suppress(FileExistsError):
             return _usage(Run.start, name + ending, config, dataset)

@@ -83,6 +83,17 @@ def test_the_default_folder_of_a_folder_of_data_is_in_runs(here, monkeypatch):
     assert {path.name for path in (here / "sets" / "tiny").iterdir()} == {"data", "README.md"}
 
 
+def test_a_run_on_a_folder_is_gone_on_with_from_anywhere(here, monkeypatch, capsys):
+    write_images(here / "tiny")
+    options = ["--model", "logistic", "--epochs", "1", "--quiet"]
+    assert main(["train", "--data", "./tiny", "--out", "run", *options]) == 0
+    printed = capsys.readouterr().out
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    assert main(["train", "--resume", "../run", "--quiet"]) == 0
+    assert capsys.readouterr().out == printed
+
+
 def test_runs_started_in_the_same_second_have_folders_of_their_own(here, monkeypatch):
     monkeypatch.setattr(time, "strftime", lambda form: "20260101-000000")
     for seed in ("1", "2", "3"):
