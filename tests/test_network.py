@@ -230,6 +230,11 @@ REFUSED = [
     (lambda: Sequential([ReLU(), Conv2d(3, 5)], (4, 4, 1)), ValueError, r"kernel \(5, 5\) is larger .*\(layer 1"),
     (lambda: small_net().forward(np.ones((2, 5), np.float32)), ValueError, r"expected shape \(N, 4\), got \(2, 5\)"),
     (lambda: small_net().forward(np.ones((0, 4), np.float32)), ValueError, "at least one row"),
+    (
+        lambda: small_net().predict(np.ones((2, 4), "u1")),
+        TypeError,
+        r'uint8 pixels; .* scratchnet.data.scale\(x, "float32"',
+    ),
     (lambda: small_net().forward(np.ones((2, 4))), TypeError, "expected dtype float32, got float64"),
     (lambda: small_net().forward([[1, 2, 3, 4]]), TypeError, "expected a NumPy array, got list"),
     (lambda: small_net().predict(np.ones((2, 4), np.float32), batch_size=0), ValueError, "batch_size"),
@@ -324,3 +329,10 @@ def test_an_initializer_that_returns_is_refused():
 def test_a_number_is_no_batch():
     with pytest.raises(TypeError, match="predict: x: expected a NumPy array or a CSR batch, got a single number"):
         small_net().predict(np.array(3, "float32"))
+
+
+def test_a_layer_that_was_run_as_part_of_a_chain_says_so():
+    net = Sequential([Dense(5), ReLU(), Dense(3)], (4,))
+    net.forward(np.ones((2, 4), np.float32), train=True)
+    with pytest.raises(RuntimeError, match="layers that a net runs as one keep nothing .*join=False"):
+        net.layers[2].backward(np.ones((2, 3), np.float32))
