@@ -334,5 +334,5 @@ def test_a_number_is_no_batch():
 def test_a_layer_that_was_run_as_part_of_a_chain_says_so():
     net = Sequential([Dense(5), ReLU(), Dense(3)], (4,))
     net.forward(np.ones((2, 4), np.float32), train=True)
-    with pytest.raises(RuntimeError, match="layers that a net runs as one keep nothing .*join=False"):
+    with pytest.raises(RuntimeError, match=r"layers that a net runs as one keep nothing .*join=False"):
         net.layers[2].backward(np.ones((2, 3), np.float32))
