@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scratchnet.arrays import check_callable, check_integer, check_number, show_shape
+from scratchnet.arrays import check_callable, check_integer, check_labels, check_number, show_shape
 from scratchnet.data.batches import batches, count_batches
 from scratchnet.losses import softmax_cross_entropy
 from scratchnet.network import Sequential
@@ -135,7 +135,7 @@ def train(
             are, after an epoch; `after_epoch` has not been called.
     """
     _check_pair(net, optimizer)
-    _check_data(net, x, y, validation)
+    _check_data(net, x, y, validation, loss)
     check_callable("train: should_stop", should_stop, "lambda: False")
     check_callable("train: after_epoch", after_epoch, "lambda progress: None")
     check_integer("train: epochs", epochs, minimum=0)
@@ -215,13 +215,15 @@ def _check_pair(net: Sequential, optimizer: Optimizer) -> None:
         )
 
 
-def _check_data(net: Sequential, x: Any, y: Any, validation: Any) -> None:
+def _check_data(net: Sequential, x: Any, y: Any, validation: Any, loss: Loss) -> None:
     """Refuse what has no rows to speak of; what the rows must be, `batches` says."""
     for name, array in (("x", x), ("y", y)):
         if not getattr(array, "shape", ()) or not hasattr(array, "dtype"):
             got = type(array).__name__ if getattr(array, "shape", None) != () else "a single number"
             wanted = "a NumPy array or CSR" if name == "x" else "a NumPy array"
             raise TypeError(f"train: {name}: expected {wanted}, got {got}; convert it with np.asarray")
+    if loss is softmax_cross_entropy and _are_labels(y):  # which would name a place in a shuffled batch
+        check_labels("train: y", y, y.shape[0], net.output_shape[-1])
     if validation is None:
         return
     if not (isinstance(validation, (tuple, list)) and len(validation) == 2):

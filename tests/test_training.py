@@ -293,6 +293,7 @@ def test_float_targets_need_the_shape_of_the_outputs():
         ),
         ({"validation": (X[:, :3], Y)}, ValueError, r"train: validation: x: expected shape \(N, 6\), got \(50, 3\)"),
         ({"validation": (X.tolist(), Y)}, TypeError, "train: validation: batches: x: expected a NumPy array, got list"),
+        ({"y": np.where(np.arange(50) == 41, 7, Y)}, ValueError, r"train: y: .* from 0 to 1 .*, got 7 at index 41"),
         ({"after_epoch": None}, TypeError, "train: after_epoch: expected a function such as lambda progress: None"),
         ({"should_stop": True}, TypeError, "train: should_stop: expected a function"),
         ({"progress": {}}, TypeError, "train: progress: expected a Progress, got dict; .*Progress.from_json"),
@@ -302,7 +303,7 @@ def test_arguments_are_looked_at_before_training(options, error, message):
     net, adam = make()
     before = net.params.copy()
     with pytest.raises(error, match=message):
-        train(net, adam, X, Y, **options)
+        train(net, adam, X, **{"y": Y, **options})
     np.testing.assert_array_equal(net.params, before)
 
 
