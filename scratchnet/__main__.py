@@ -40,7 +40,15 @@ RECIPE = (
 )  # a model has defaults for these
 PICTURES = (".png", ".svg", ".pdf")
 HIDDEN = ("data", "model", "vocabulary", "fingerprint", "classes")  # settings that are shown elsewhere, or to nobody
-FIXED = {"data": "digits", "model": "cnn", "seed": 0, "dtype": "float32", "ops": "kernels", "validation": 0.0}
+FIXED = {
+    "data": "digits",
+    "model": "cnn",
+    "seed": 0,
+    "dtype": "float32",
+    "ops": "kernels",
+    "validation": 0.0,
+    "warmup": 0,
+}
 
 
 class UsageError(Exception):
@@ -351,6 +359,7 @@ def _add_train_arguments(sub: argparse.ArgumentParser) -> None:
         help="learning rate > 0 (default: the model's for adam, else the optimizer's own)",
     )
     flag("--schedule", metavar="NAME", help=f"{' | '.join(SCHEDULES)}")
+    flag("--warmup", type=int, metavar="N", help="let the rate rise linearly in the first N steps (default: 0)")
     flag("--epochs", type=int, metavar="N", help="passes over the training data")
     flag("--batch-size", type=int, metavar="N", help="examples per step")
     flag("--dropout", type=float, metavar="P", help="probability of dropping, 0 <= P < 1")

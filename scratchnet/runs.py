@@ -26,7 +26,7 @@ from scratchnet.locks import locked
 from scratchnet.models import MODELS
 from scratchnet.network import Sequential
 from scratchnet.optimizers import OPTIMIZERS
-from scratchnet.schedules import SCHEDULES, make_schedule
+from scratchnet.schedules import SCHEDULES, make_schedule, warmup
 from scratchnet.training import Progress, evaluate, train
 
 CHECKPOINT, CONFIG, HISTORY = "checkpoint.safetensors", "config.json", "history.csv"
@@ -51,6 +51,7 @@ class RunConfig:
     dtype: str
     ops: str
     validation: float
+    warmup: int = 0  # steps in which the rate rises to the schedule's
     vocabulary: str | None = None  # SHA-256 of a text model's words: its inputs mean nothing under others
     fingerprint: str | None = None  # of the data, the order of its rows included
     classes: list[str] | None = None  # what the outputs stand for, in this order
@@ -70,6 +71,7 @@ class RunConfig:
         if check_integer("--seed", self.seed, minimum=0) > LARGEST_SEED:
             raise ValueError(f"--seed: expected an integer below 2**64, got {self.seed}")
         check_number("--validation", self.validation, low=0, high=1)
+        check_integer("--warmup", self.warmup, minimum=0)
 
 
 def own_settings(optimizer: str) -> dict[str, float]:
@@ -109,9 +111,10 @@ class Run:
         layers = MODELS[config.model](dataset.input_shape, len(dataset.classes), config.dropout)
         self.net = Sequential(layers, dataset.input_shape, config.seed, config.dtype, OPS[config.ops])
         steps = config.epochs * count_batches(len(self.training), config.batch_size)
+        schedule = make_schedule(config.schedule, config.lr, steps)
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.net.params,
-            lr=make_schedule(config.schedule, config.lr, steps),
+            lr=warmup(schedule, config.warmup) if config.warmup else schedule,
             weight_decay=config.weight_decay,
             ops=self.net.ops,
         )

@@ -198,6 +198,17 @@ def test_every_option_trains(here, capsys, options):
     assert ("validation_loss" in Path("run/history.csv").read_text()) == ("--validation" in options)
 
 
+def test_a_warm_up_begins_below_the_rate(here):
+    options = ["--model", "logistic", "--epochs", "1", "--batch-size", "1437", "--quiet", "--schedule", "constant"]
+    rates = {}
+    for steps in ("0", "10"):
+        assert main(["train", *options, "--lr", "0.5", "--warmup", steps, "--out", steps]) == 0
+        assert json.loads(Path(steps, "config.json").read_text())["warmup"] == int(steps)
+        with open(Path(steps, "history.csv"), newline="") as file:
+            rates[steps] = [float(row["lr"]) for row in csv.DictReader(file)]
+    assert rates == {"0": [0.5], "10": [0.05]}
+
+
 @pytest.mark.parametrize(("name", "lr", "decay"), [("adam", 1e-3, 0.0), ("adamw", 1e-3, 0.01), ("adadelta", 1.0, 0.0)])
 def test_another_optimizer_starts_from_its_own_settings(here, name, lr, decay):
     assert main(["train", "--quiet", "--model", "logistic", "--epochs", "1", "--optimizer", name, "--out", "run"]) == 0
@@ -226,6 +237,7 @@ def test_a_run_is_not_gone_on_with_on_other_rows(here, capsys, monkeypatch):
 USAGE = [
     (["--lr", "0"], r"--lr: expected a finite number in \(0, inf\), got 0"),
     (["--lr", "nan"], "--lr: expected a finite number"),
+    (["--warmup", "-1"], "--warmup: expected an integer >= 0, got -1"),
     (["--epochs", "0"], "--epochs: expected an integer >= 1, got 0"),
     (["--batch-size", "-3"], "--batch-size: expected an integer >= 1"),
     (["--dropout", "1"], r"--dropout: expected a finite number in \[0, 1\), got 1"),
