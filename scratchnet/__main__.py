@@ -187,6 +187,8 @@ def _start(parsed: argparse.Namespace) -> Run:
     given = {name: value for name, value in vars(parsed).items() if name in (*FIXED, *RECIPE) and value is not None}
     chosen: dict[str, Any] = FIXED | given
     _usage(RunConfig, **(asdict(Recipe()) | chosen))  # before the data, which can take minutes to load
+    if parsed.out == "":
+        raise UsageError("--out: expected the name of a folder, got ''")
     asked = chosen["data"]
     _usage(check_name, asked)
     if asked not in SHORT_NAMES and Path(asked).is_dir():
@@ -202,8 +204,6 @@ def _start(parsed: argparse.Namespace) -> Run:
     }
     config = _usage(RunConfig, **(recipe | chosen | named))
     if parsed.out is not None:
-        if not parsed.out:
-            raise UsageError("--out: expected the name of a folder, got ''")
         try:
             return _usage(Run.start, parsed.out, config, dataset)
         except FileExistsError as error:
@@ -243,13 +243,15 @@ def _usage(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
 def _check_files(parsed: argparse.Namespace, kinds: list[str]) -> None:
     """Refuse what could not be written, before minutes of measuring."""
     for flag, name in (("--json", parsed.json), ("--plot", parsed.plot)):
-        if name and (Path(name).is_dir() or not Path(name).absolute().parent.is_dir()):
+        if not name:
+            continue
+        path = Path(name)
+        if path.is_dir() or not path.absolute().parent.is_dir():
             raise UsageError(f"{flag}: expected a file in a folder that is there, got {name}")
-        if name:
-            there = Path(name).exists()
-            open(name, "ab").close()
-            if not there:
-                Path(name).unlink()
+        there = path.exists()
+        open(path, "ab").close()
+        if not there:
+            path.unlink()
     if parsed.plot:
         if Path(parsed.plot).suffix not in PICTURES:
             raise UsageError(f"--plot: expected a name that ends in {', '.join(PICTURES)}, got {parsed.plot}")

@@ -79,6 +79,11 @@ def is_plain_array(array: Any) -> bool:
     return type(array) in (np.ndarray, np.memmap)
 
 
+def show_kind(value: Any) -> str:
+    """What came in place of an array with rows, for a message."""
+    return "a single number" if getattr(value, "shape", None) == () else type(value).__name__
+
+
 def check_ops(name: str, ops: Any) -> ModuleType:
     """Return the floor to run on, a module."""
     if not isinstance(ops, ModuleType) or not hasattr(ops, "dense_forward"):

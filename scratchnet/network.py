@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet import kernels
-from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, check_ops, show_shape
+from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, check_ops, show_kind, show_shape
 from scratchnet.layers.base import Layer, array_to_keep
 from scratchnet.layers.joined import join_layers, members
 
@@ -128,8 +128,7 @@ class Sequential:
         """Compute the outputs of any number of examples, `batch_size` at a time. Returns a new (N, *output_shape)."""
         check_integer("predict: batch_size", batch_size, minimum=1)
         if not getattr(x, "shape", ()):
-            got = "a single number" if hasattr(x, "shape") else type(x).__name__
-            raise TypeError(f"predict: x: expected a NumPy array or a CSR batch, got {got}")
+            raise TypeError(f"predict: x: expected a NumPy array or a CSR batch, got {show_kind(x)}")
         rows = range(0, max(1, x.shape[0]), batch_size)
         return np.concatenate([self.forward(x[i : i + batch_size]) for i in rows])
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scratchnet.arrays import check_callable, check_integer, check_labels, check_number, show_shape
+from scratchnet.arrays import check_callable, check_integer, check_labels, check_number, show_kind, show_shape
 from scratchnet.data.batches import batches, count_batches
 from scratchnet.losses import softmax_cross_entropy
 from scratchnet.network import Sequential
@@ -219,9 +219,8 @@ def _check_data(net: Sequential, x: Any, y: Any, validation: Any, loss: Loss) ->
     """Refuse what has no rows to speak of; what the rows must be, `batches` says."""
     for name, array in (("x", x), ("y", y)):
         if not getattr(array, "shape", ()) or not hasattr(array, "dtype"):
-            got = type(array).__name__ if getattr(array, "shape", None) != () else "a single number"
             wanted = "a NumPy array or CSR" if name == "x" else "a NumPy array"
-            raise TypeError(f"train: {name}: expected {wanted}, got {got}; convert it with np.asarray")
+            raise TypeError(f"train: {name}: expected {wanted}, got {show_kind(array)}; convert it with np.asarray")
     if loss is softmax_cross_entropy and _are_labels(y):  # which would name a place in a shuffled batch
         check_labels("train: y", y, y.shape[0], net.output_shape[-1])
     if validation is None:
@@ -229,7 +228,7 @@ def _check_data(net: Sequential, x: Any, y: Any, validation: Any, loss: Loss) ->
     if not (isinstance(validation, (tuple, list)) and len(validation) == 2):
         raise TypeError(f"train: validation: expected a pair (x, y), got {type(validation).__name__}")
     try:
-        batches(validation[0], validation[1], dtype=net.dtype.name)
+        batches(validation[0], validation[1], shuffle=False, dtype=net.dtype.name)
     except (TypeError, ValueError) as error:
         raise type(error)(f"train: validation: {error}") from None
     shape = validation[0].shape
@@ -254,12 +253,11 @@ def _check_progress(progress: Any, batch_size: int, rows: int) -> None:
 
 def _check_params(net: Sequential, progress: Progress) -> None:
     """Refuse to go on, and so to save, with parameters that the last step has spoilt; no later batch may notice."""
-    for name, values in net.parameters().items():
-        if not np.isfinite(values).all():
-            raise DivergenceError(
-                f"training diverged in epoch {progress.epoch + 1}: after batch {progress.batch} parameter {name} "
-                "is not finite; go on from an earlier checkpoint, with a lower learning rate"
-            )
+    if (name := _first_not_finite(net.parameters().items())) is not None:
+        raise DivergenceError(
+            f"training diverged in epoch {progress.epoch + 1}: after batch {progress.batch} parameter {name} "
+            "is not finite; go on from an earlier checkpoint, with a lower learning rate"
+        )
 
 
 def _step(
@@ -294,17 +292,20 @@ def _step(
 
 def _blame(net: Sequential, xb: Any) -> str:
     """Name the first place where something is not finite: a parameter, a layer's output, or a gradient."""
-    for name, values in net.parameters().items():
-        if not np.isfinite(values).all():
-            return f"parameter {name} was not finite before it"
+    if (name := _first_not_finite(net.parameters().items())) is not None:
+        return f"parameter {name} was not finite before it"
     for i, layer in enumerate(net.layers):
         xb = layer.forward(xb)
         if isinstance(xb, np.ndarray) and not np.isfinite(xb).all():
             return f"first at the output of layer {i}, {layer!r}"
-    for name, values in reversed(net.gradients().items()):
-        if not np.isfinite(values).all():
-            return f"first in the gradient of {name}"
+    if (name := _first_not_finite(reversed(net.gradients().items()))) is not None:
+        return f"first in the gradient of {name}"
     return "all parameters, outputs and gradients taken one by one are finite"
+
+
+def _first_not_finite(arrays: Iterable[tuple[str, np.ndarray]]) -> str | None:
+    """The name of the first array that holds NaN or infinity."""
+    return next((name for name, values in arrays if not np.isfinite(values).all()), None)
 
 
 def _row(

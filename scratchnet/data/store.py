@@ -98,7 +98,7 @@ def write_array(
     Plain writes, not a memory map: on a full disk they raise an error, where a map ends the process.
     """
     dtype = np.dtype(dtype)
-    digest = hashlib.sha256(f"{dtype.str} {shape} ".encode())
+    digest = _begin_digest(dtype, shape)
     with _atomic(folder / f"{name}.npy") as file:
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -129,16 +129,17 @@ def read_array(folder: Path, name: str, entry: dict[str, Any], memory_map: bool 
     array = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
     if array.dtype.str != entry["dtype"] or list(array.shape) != entry["shape"]:
         raise ValueError(f"{path}: expected {entry['dtype']} {entry['shape']}, got {array.dtype.str} {array.shape}")
-    if array.nbytes <= HASHED and _digest(array).hexdigest() != entry["sha256"]:
-        raise ValueError(f"{path}: its content is not what was written")
+    if array.nbytes <= HASHED:
+        digest = _begin_digest(array.dtype, array.shape)
+        digest.update(array.data if array.size else b"")
+        if digest.hexdigest() != entry["sha256"]:
+            raise ValueError(f"{path}: its content is not what was written")
     return array
 
 
-def _digest(array: np.ndarray) -> Any:
-    """What write_array has computed block by block."""
-    digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
-    digest.update(array.data if array.size else b"")
-    return digest
+def _begin_digest(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    """The hash of an array before its content is added."""
+    return hashlib.sha256(f"{dtype.str} {shape} ".encode())
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
