@@ -13,15 +13,10 @@ would load as a different weight.
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import hashlib
 import json
 import os
 import platform
-import secrets
-import stat
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +24,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from scratchnet.files import whole
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Optimizer
 
 FORMAT = 1
-STALE_SECONDS = 3600  # a temporary file this old belongs to a process that died while saving
 
 
 class CheckpointError(ValueError):
@@ -99,7 +94,11 @@ def save_checkpoint(
         arrays, metadata={"scratchnet": text, "scratchnet_sha256": hashlib.sha256(text.encode()).hexdigest()}
     )
     try:
-        _replace(Path(os.path.realpath(path)), data)  # a link stays one
+        with whole(path) as file:
+            file.write(data)
+            file.flush()
+            if Path(file.name).read_bytes() != data:
+                raise OSError("what was read back is not what was written")
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise CheckpointError(path, f"could not be saved ({error}); any older file there is unharmed") from error
 
@@ -198,45 +197,3 @@ def _verify(path: Path, arrays: dict[str, np.ndarray], described: dict[str, dict
     for name, array in arrays.items():
         if _describe(array) != described[name]:
             raise CheckpointError(path, f"damaged: {name} does not match its checksum")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step that can't be seen half done."""
-    _sweep(path)
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-    if mode is not None and not mode & stat.S_IWUSR:
-        raise PermissionError("the file there is read-only")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if temporary.read_bytes() != data:
-            raise OSError("what was read back is not what was written")
-        if mode is not None:
-            temporary.chmod(mode)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the rename itself to disk: it may otherwise get there after a power cut has come."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _sweep(path: Path) -> None:
-    """Remove temporary files that a killed process left behind."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
-                left.unlink()

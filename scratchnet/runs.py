@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import inspect
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from scratchnet.arrays import FLOATS, check_choice, check_integer, check_number
 from scratchnet.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 from scratchnet.data import Dataset, count_batches, hold_out, load
 from scratchnet.data.batches import LARGEST_SEED
-from scratchnet.locks import locked
+from scratchnet.files import locked, write_whole
 from scratchnet.models import MODELS
 from scratchnet.network import Sequential
 from scratchnet.optimizers import OPTIMIZERS
@@ -233,9 +232,8 @@ class Run:
 
     def _record(self) -> None:
         """Write history and configuration, which the checkpoint holds too."""
-        text = json.dumps(asdict(self.config), indent=2) + "\n"
-        _replace(self.folder / HISTORY, self.progress.history.write_csv)
-        _replace(self.folder / CONFIG, lambda path: path.write_text(text))
+        self.progress.history.write_csv(self.folder / HISTORY)
+        write_whole(self.folder / CONFIG, json.dumps(asdict(self.config), indent=2) + "\n")
 
     def test(self) -> tuple[float, float]:
         """(mean loss, accuracy) on the test set."""
@@ -249,16 +247,6 @@ class Run:
             return False
         plot_history(self.progress.history, self.folder / "curves.png", f"{self.config.model} on {self.config.data}")
         return True
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` write a file that appears at `path` when it is complete."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _some(classes: list[str]) -> str:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from scratchnet.arrays import check_callable, check_integer, check_labels, check_number, show_kind, show_shape
 from scratchnet.data.batches import batches, count_batches
+from scratchnet.files import write_whole
 from scratchnet.losses import softmax_cross_entropy
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Optimizer, clip_grad_norm
@@ -41,7 +42,7 @@ class History:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def write_csv(self, path: str | Path) -> None:
-        """Write the rows with a header line. Numbers keep all their digits."""
+        """Write the rows with a header line, whole or not at all. Numbers keep all their digits."""
         text = io.StringIO()
         if self.rows:
             found = dict.fromkeys(name for row in self.rows for name in row)  # a resumed run may measure more
@@ -49,7 +50,7 @@ class History:
             writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-        Path(path).write_text(text.getvalue())
+        write_whole(path, text.getvalue())
 
 
 @dataclass

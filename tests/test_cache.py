@@ -6,11 +6,9 @@ import os
 import stat
 from pathlib import Path
 
-import processes
 import pytest
 
 from scratchnet import cache
-from scratchnet.locks import locked
 
 
 def test_the_environment_decides_where(monkeypatch, tmp_path):
@@ -60,14 +58,3 @@ def test_no_home_folder_is_an_error_that_says_what_to_do(monkeypatch):
     monkeypatch.setenv("SCRATCHNET_CACHE", "~nobody-of-this-name/cache")
     with pytest.raises(OSError, match="set SCRATCHNET_CACHE to a folder of yours"):
         cache.cache_root()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="POSIX locks")
-def test_a_lock_keeps_others_out_and_leaves_nothing(tmp_path):
-    with locked(tmp_path, wait=False):
-        with pytest.raises(BlockingIOError, match="another process is at work there"), locked(tmp_path, wait=False):
-            pass
-        child = "import pathlib, sys; from scratchnet.locks import *; locked(pathlib.Path(sys.argv[1]), 0).__enter__()"
-        assert "BlockingIOError" in processes.run("-c", child, tmp_path, status=1).stderr
-    with locked(tmp_path, wait=True):
-        assert list(tmp_path.iterdir()) == []

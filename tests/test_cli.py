@@ -19,7 +19,7 @@ from hub_layout import IMAGES, pixels, png, rows, write, write_images
 import scratchnet
 from scratchnet.__main__ import main
 from scratchnet.checkpoint import load_checkpoint
-from scratchnet.locks import locked
+from scratchnet.files import locked
 from scratchnet.runs import Run
 
 pytestmark = pytest.mark.jit_only

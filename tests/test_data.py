@@ -553,9 +553,9 @@ def test_many_processes_may_load_at_once(tmp_path):
 def test_nothing_unfinished_stays(tmp_path, empty_cache):
     folder, _, _ = write_images(tmp_path / "tiny")
     load(folder)
-    assert not list(empty_cache.glob("*/*.part"))
     inside = next(empty_cache.glob("*/manifest.json")).parent
-    old, young = inside / "killed.part", inside / "running.part"
+    assert not list(inside.glob(".*"))
+    old, young = inside / ".manifest.json.aa.tmp", inside / ".manifest.json.bb.tmp"
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (1, 1))

@@ -10,12 +10,12 @@ import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import llvmlite.binding
 from machine import cpu_model
 
 from scratchnet import threads
+from scratchnet.files import write_whole
 
 PACKAGES = ("scratchnet", "numpy", "numba", "scipy")
 
@@ -65,7 +65,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -
             )
         print(f"{args.out}: going on from the rows that are there; choose another --out to start anew", file=sys.stderr)
     else:
-        _write(marker, own)
+        write_whole(marker, json.dumps(own, indent=2) + "\n")
     threads.set_threads(args.threads)
     return args
 
@@ -91,14 +91,7 @@ def write_record(args: argparse.Namespace, script: str, rows: Iterable[dict], **
         "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1),
         **more,
     }
-    _write(args.out / "run.json", record)
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    """Write a record so that a kill leaves the old file or the new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(record, indent=2) + "\n")
-    part.replace(path)
+    write_whole(args.out / "run.json", json.dumps(record, indent=2) + "\n")
 
 
 def _show(record: dict[str, str]) -> str:

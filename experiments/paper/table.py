@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from scratchnet.files import write_whole
+
 Row = dict[str, Any]
 
 
@@ -61,7 +63,7 @@ class Table:
         text = self.path.read_text()
         if not text.endswith("\n"):  # killed while it wrote
             text = text[: text.rfind("\n") + 1]
-            self.path.write_text(text)
+            write_whole(self.path, text)
         reader = csv.DictReader(io.StringIO(text))
         found = tuple(reader.fieldnames or ())
         if text and found != self.columns:

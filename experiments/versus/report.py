@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from machine import cpu_model
 
+from scratchnet.files import write_whole
 from versus.nets import Net
 from versus.race import Entry, Settings
 
@@ -118,7 +119,7 @@ START, END = "<!-- race: written by experiments/versus_frameworks.py --readme --
 def insert(table: str, readme: Path) -> None:
     """Put the table where README.md says that it goes."""
     before, rest = readme.read_text().split(START)
-    readme.write_text(f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}")
+    write_whole(readme, f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}")
 
 
 def write(folder: Path, results: list[tuple[Net, list[Entry]]], settings: Settings, sources: dict[str, str]) -> None:

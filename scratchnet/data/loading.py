@@ -15,7 +15,7 @@ from scratchnet.arrays import check_choice, check_csr, check_labels
 from scratchnet.data import hub, images, known, store, text
 from scratchnet.data.digits import write_digits
 from scratchnet.data.splits import Dataset, Split
-from scratchnet.locks import locked
+from scratchnet.files import locked
 
 SHORT_NAMES = {
     "digits": "digits",

@@ -11,25 +11,25 @@ import atexit
 import functools
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from scratchnet.cache import private_folder
+from scratchnet.files import whole
 
 FORMAT = 1  # raise it when older folders must not be read any more
 MANIFEST = "manifest.json"
 READING = "reading-"  # how folders begin in which `datasets` works while a dataset is decoded
-ABANDONED = 24 * 3600  # seconds after which an unfinished file is taken for the remains of a killed process
+ABANDONED = 24 * 3600  # seconds after which such a folder is taken for the remains of a killed process
 HASHED = 1 << 28  # bytes of an array, at most, that is hashed at each load
 
 
@@ -61,12 +61,12 @@ class Manifest:
 
 
 def prepare(folder: Path) -> None:
-    """Declare a folder incomplete, and remove what killed processes left in it and beside it."""
+    """Declare a folder incomplete, and remove what killed processes left beside it."""
     (folder / MANIFEST).unlink(missing_ok=True)
-    for path in (*folder.glob("*.part"), *folder.parent.glob(f"{READING}*")):
+    for path in folder.parent.glob(f"{READING}*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > ABANDONED:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path)
 
 
 def root() -> Path:
@@ -99,7 +99,7 @@ def write_array(
     """
     dtype = np.dtype(dtype)
     digest = _begin_digest(dtype, shape)
-    with _atomic(folder / f"{name}.npy") as file:
+    with whole(folder / f"{name}.npy") as file:
         header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()
@@ -144,7 +144,7 @@ def _begin_digest(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Declare the folder complete."""
-    with _atomic(folder / MANIFEST) as file:
+    with whole(folder / MANIFEST) as file:
         file.write(json.dumps(asdict(manifest)).encode())
 
 
@@ -158,18 +158,3 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.format != FORMAT:
         raise ValueError(f"{folder}: expected format {FORMAT}, got {manifest.format}")
     return manifest
-
-
-@contextmanager
-def _atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears at `path` when it is complete and on disk, or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            yield file  # type: ignore[misc]
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            file.close()
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)
