@@ -34,7 +34,7 @@ class Figure:
         make_tasks: arguments of the command line -> the task of the search, and that of the curves.
         check: costs and test accuracies -> the checks of the full setting. check_short: of the short one.
         draw: writes the picture: path, costs.
-        more: lines of the full setting alone, each with one setting, for which there is no search.
+        more: lines of the full setting alone. What has one setting is not searched for.
     """
 
     script: str
@@ -60,8 +60,7 @@ class Figure:
         if foreign := [name for name in args.curves or () if name not in names]:
             parser.error(f"argument --curves: expected some of {names} for --{args.mode}, got {foreign}")
         wanted = [curve for curve in curves if curve.name in (args.curves or names)]
-        chosen = self.choose([curve for curve in wanted if curve in self.curves], trial, args)
-        chosen |= {curve.name: curve.grid[0] for curve in wanted if curve in self.more}
+        chosen = self.choose(wanted, trial, args)
         table = Table(args.out / f"{self.script}.csv", training.COLUMNS, training.KEY)
         train_curves(task, wanted, chosen, args.seed, table, args.threads)
         if args.curves:
@@ -80,8 +79,9 @@ class Figure:
     def choose(self, curves: Sequence[Curve], trial: Task, args: argparse.Namespace) -> dict[str, searching.Settings]:
         """Find the settings of these curves, in processes of one thread each; --smoke tries two."""
         smoke = args.mode == "smoke"
-        curves = [replace(curve, grid=curve.grid[:2]) if smoke else curve for curve in curves]
-        return search(trial, curves, self.searched(args), processes=1 if smoke else args.threads)
+        grids = [replace(curve, grid=curve.grid[:2]) if smoke else curve for curve in curves if len(curve.grid) > 1]
+        given = {curve.name: curve.grid[0] for curve in curves if len(curve.grid) == 1}
+        return given | search(trial, grids, self.searched(args), processes=1 if smoke else args.threads)
 
     def searched(self, args: argparse.Namespace) -> Table:
         """The table of the search."""

@@ -30,7 +30,7 @@ class Panel:
 
     Attributes:
         curves: name -> lines of (x, y), one of each seed. A name is an optimizer of STYLES, and what may follow it
-            ("Adam + dropout") is drawn dashed.
+            ("Adam + dropout") is drawn dashed, behind a comma dotted.
         paper: name -> (x, y), drawn grey behind the curves, with the marker of the name.
         axes: what matplotlib's Axes.set takes: xlabel, ylabel, xlim, ylim, xscale, yscale, title.
     """
@@ -83,4 +83,4 @@ def _style(name: str) -> tuple[str, str]:
 
 
 def _dashes(name: str) -> str:
-    return "--" if " " in name else "-"
+    return ":" if "," in name else "--" if " " in name else "-"
