@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from scratchnet.files import write_whole
+from scratchnet.files import locked, write_whole
 
 Row = dict[str, Any]
 
@@ -47,7 +47,7 @@ class Table:
             return
         text = io.StringIO()
         csv.DictWriter(text, self.columns, lineterminator="\n").writerow(row)
-        with open(self.path, "a", newline="") as file:
+        with locked(self.path.parent, wait=True), open(self.path, "a", newline="") as file:  # or two write the header
             if file.tell() == 0:
                 file.write(",".join(self.columns) + "\n")
             file.write(text.getvalue())

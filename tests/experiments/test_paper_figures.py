@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ from paper.table import Table
 from processes import ROOT, import_path, run_experiment
 
 from scratchnet.data import load
+from scratchnet.files import locked
 from scratchnet.models import logistic
 from scratchnet.optimizers import SGD, Adam
 from scratchnet.schedules import inverse_square_root
@@ -295,6 +297,19 @@ def test_a_table_with_other_columns_is_refused(tmp_path):
     assert list(Table(tmp_path / "a.csv", ["x", "y"], ["x"])) == [{"x": 1, "y": 2.5}]
     with pytest.raises(ValueError, match=r"expected the columns x, z, got x, y; choose another --out"):
         Table(tmp_path / "a.csv", ["x", "z"], ["x"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX locks")
+def test_who_adds_a_row_waits_for_another_process(tmp_path):
+    """Two that find the file empty at the same time would both write its header."""
+    table = Table(tmp_path / "a.csv", ["x"], ["x"])
+    writer = threading.Thread(target=table.add, args=({"x": 1},))
+    with locked(tmp_path, wait=False):
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive() and not table.path.exists()
+    writer.join()
+    assert table.path.read_text() == "x\n1\n"
 
 
 def test_the_papers_values_are_those_it_states():
