@@ -74,7 +74,7 @@ def draw_panel(axes: Any, panel: Panel) -> None:
         handles.append(Line2D([], [], color="0.6", lw=1, label="paper (same marker)"))
     axes.set(**panel.axes)
     axes.grid(alpha=0.3)
-    axes.legend(handles=handles, fontsize=8)
+    axes.legend(handles=handles, fontsize=8, ncols=1 if len(handles) < 7 else 2)
 
 
 def _style(name: str) -> tuple[str, str]:
