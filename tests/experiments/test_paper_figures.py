@@ -349,6 +349,11 @@ def test_a_name_outside_the_legend_is_an_error(tmp_path):
         picture.draw(tmp_path / "a.png", "", [picture.Panel({"Unknown": []})])
 
 
+def test_a_rate_that_falls_with_the_epoch():
+    rate = cifar10_cnn.by_epoch(0.1)
+    assert [rate(t) for t in (1, 391, 392, 782, 783)] == [0.1, 0.1, 0.1 / 2**0.5, 0.1 / 2**0.5, 0.1 / 3**0.5]
+
+
 def test_whitened_images_have_neither_scale_nor_correlation():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4000, 4, 4, 1), dtype=np.uint8)
