@@ -1,6 +1,6 @@
 """Figure 3 of the Adam paper: a convolutional network on CIFAR-10, with and without dropout.
 
-    python experiments/cifar10_cnn.py                     about 4.5 hours on 2 cores
+    python experiments/cifar10_cnn.py                     about 5 hours on 2 cores
     python experiments/cifar10_cnn.py --curves Adam       this curve alone, to share the work out
     python experiments/cifar10_cnn.py --short             20 minutes: the left panel, 3 epochs; --smoke seconds
 
