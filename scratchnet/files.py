@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import secrets
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 try:
     import fcntl
@@ -87,6 +88,11 @@ def write_whole(path: str | Path, text: str) -> None:
     """Write a text as `whole` does."""
     with whole(path) as file:
         file.write(text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write what JSON can hold as `whole` does, to be read by people too."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def _sweep(path: Path) -> None:

@@ -21,7 +21,7 @@ from scratchnet.arrays import FLOATS, check_choice, check_integer, check_number
 from scratchnet.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 from scratchnet.data import Dataset, count_batches, hold_out, load
 from scratchnet.data.batches import LARGEST_SEED
-from scratchnet.files import locked, write_whole
+from scratchnet.files import locked, write_json
 from scratchnet.models import MODELS
 from scratchnet.network import Sequential
 from scratchnet.optimizers import OPTIMIZERS
@@ -233,7 +233,7 @@ class Run:
     def _record(self) -> None:
         """Write history and configuration, which the checkpoint holds too."""
         self.progress.history.write_csv(self.folder / HISTORY)
-        write_whole(self.folder / CONFIG, json.dumps(asdict(self.config), indent=2) + "\n")
+        write_json(self.folder / CONFIG, asdict(self.config))
 
     def test(self) -> tuple[float, float]:
         """(mean loss, accuracy) on the test set."""

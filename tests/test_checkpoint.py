@@ -217,6 +217,18 @@ def test_names_that_no_file_can_have(tmp_path):
             load_checkpoint(tmp_path / name)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_the_mode_of_a_file_stays_and_a_read_only_one_is_kept(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, make()[0])
+    path.chmod(0o600)
+    save_checkpoint(path, make()[0])
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o444)
+    with pytest.raises(CheckpointError, match="the file there is read-only"):
+        save_checkpoint(path, make()[0])
+
+
 def test_foreign_files(tmp_path):
     path = tmp_path / "c.safetensors"
     with pytest.raises(CheckpointError, match="no such file"):

@@ -15,7 +15,7 @@ import llvmlite.binding
 from machine import cpu_model
 
 from scratchnet import threads
-from scratchnet.files import write_whole
+from scratchnet.files import write_json
 
 PACKAGES = ("scratchnet", "numpy", "numba", "scipy")
 
@@ -65,7 +65,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -
             )
         print(f"{args.out}: going on from the rows that are there; choose another --out to start anew", file=sys.stderr)
     else:
-        write_whole(marker, json.dumps(own, indent=2) + "\n")
+        write_json(marker, own)
     threads.set_threads(args.threads)
     return args
 
@@ -91,7 +91,7 @@ def write_record(args: argparse.Namespace, script: str, rows: Iterable[dict], **
         "cpu_seconds": round(sum(row["cpu_seconds"] for row in rows), 1),
         **more,
     }
-    write_whole(args.out / "run.json", json.dumps(record, indent=2) + "\n")
+    write_json(args.out / "run.json", record)
 
 
 def _show(record: dict[str, str]) -> str:
