@@ -71,7 +71,7 @@ def test_small_and_large_layers_give_equal_bits(widths, rectify_last, monkeypatc
     arguments = [rng.standard_normal(a.shape, np.float32) for a in problem(128, widths, 0, "f")]
     results = []
     for limit in (1, 10**9):
-        monkeypatch.setattr(dense_chain, "PARALLEL_PRODUCT_FROM", limit)
+        monkeypatch.setattr(dense_chain, "APART_FROM", limit)
         dense_chain._plans.cache_clear()
         results.append(chained(kernels, *arguments, widths, rectify_last))
     dense_chain._plans.cache_clear()

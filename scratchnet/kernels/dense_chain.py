@@ -1,7 +1,7 @@
 """Dense layers in a chain; equations in reference/dense_chain.py.
 
-Where every product is too small for a second thread, the whole chain is one launch: a launch takes some microseconds of
-Python, in which a core does 100,000 multiply-adds. Larger layers are launched one by one.
+Where every product is small, the whole chain is one launch on one thread: a launch takes some microseconds of Python,
+in which a core does 100,000 multiply-adds. Larger layers are launched one by one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ import numpy as np
 from scratchnet.kernels import tile
 from scratchnet.kernels.activations import relu_backward
 from scratchnet.kernels.dense import dense_backward_weight
-from scratchnet.kernels.jit import PARALLEL_PRODUCT_FROM, kernel, workspace
+from scratchnet.kernels.jit import kernel, workspace
 from scratchnet.kernels.matmul import ADD, COLLECT, MASK, NOTHING, RECTIFY, matmul, plan, product
 
 Widths = tuple[int, ...]
+
+# From this many multiply-adds of the largest product each one has its launch, and may have threads. It is more than a
+# single product needs for that: 110-110-110-10 takes 445 us at once, layer by layer on two threads 523 us.
+APART_FROM = 2_000_000
+
 _product, _relu_backward = product.serial, relu_backward.serial
 
 
@@ -104,9 +109,9 @@ def _backward(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, multiply
 def _plans(rows: int, widths: Widths, rectify_last: bool, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     """The size of the workspace; the tile, the widths, and the plans of each layer's three products (L, 3, 14).
 
-    Nothing where a product is large enough for threads.
+    Nothing where a product is large.
     """
-    if rows * max(d * u for d, u in pairwise(widths)) >= PARALLEL_PRODUCT_FROM:
+    if rows * max(d * u for d, u in pairwise(widths)) >= APART_FROM:
         return ()
     edges = [RECTIFY] * (len(widths) - 2) + [RECTIFY if rectify_last else ADD]
     found = [

@@ -36,7 +36,7 @@ ONLY_FROM_KERNELS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # sa
 
 # Below this many elements in the largest array one thread is done before a second one has woken up.
 PARALLEL_FROM = 32_768
-PARALLEL_PRODUCT_FROM = 2_000_000  # multiply-adds
+PARALLEL_PRODUCT_FROM = 1_200_000  # multiply-adds
 
 
 class Kernel:
