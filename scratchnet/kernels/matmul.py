@@ -191,7 +191,7 @@ def _do_task(c, a, b, edge, tiles_of_a, buffer, multiply, pack, task, plan):
             first, last = max(0, begin - s * tiles), min(tiles, end - s * tiles)
             _add_block(c, a, b, edge, tiles_of_a, buffer, multiply, pack, left, right, first, last, k0, count, plan)
             if k0 + count >= k:
-                _finish(c, edge, plan.use, first * plan.rows, min(m, last * plan.rows), left, right)
+                _finish(c, edge, first * plan.rows, min(m, last * plan.rows), left, right, plan)
 
 
 @helper
@@ -236,15 +236,20 @@ def _run_down(multiply, c, a, tiles_of_a, b, b_row, edge, j, lanes, first, last,
 
 
 @helper
-def _finish(c, edge, use, top, bottom, left, right):
-    """ReLU forward or backward over a part of c that is summed up; the comparisons are those of activations.py."""
+def _finish(c, edge, top, bottom, left, right, plan):
+    """ReLU forward or backward over a part of c that is summed up; the comparisons are those of activations.py.
+
+    What was read is not to be stored as it was: LLVM would leave that out, and store the zeros alone by masked stores,
+    which take AVX2 processors of AMD's ten times as long. So it is stored less a 0 of which LLVM does not know.
+    """
     zero, n = c.dtype.type(0), c.shape[1]
-    if use == RECTIFY:
+    nothing = c.dtype.type(min(plan.tasks, 0))
+    if plan.use == RECTIFY:
         for i in range(top, bottom):
             row = c[i, left:right]
             for j in range(row.size):
-                row[j] = zero if row[j] < zero else row[j]
-    elif use == MASK:
+                row[j] = zero if row[j] < zero else row[j] - nothing
+    elif plan.use == MASK:
         for i in range(top, bottom):
             row, y = c[i, left:right], edge[i * n + left : i * n + right]
             for j in range(row.size):
