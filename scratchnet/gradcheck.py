@@ -55,7 +55,8 @@ class Report:
         width = max(len("gradient of"), *(len(row.name) for row in self.rows))
         lines = [f"{'gradient of':<{width}}  {'checked':>7}  {'at kinks':>8}  {'max rel. error':>14}  verdict"]
         for row in self.rows:
-            verdict = "ok" if row.passed else "WRONG" if row.checked else "NOT CHECKED"
+            doubtful = not row.checked or row.max_error <= self.tolerance
+            verdict = "ok" if row.passed else "NOT CHECKED" if doubtful else "WRONG"
             lines.append(f"{row.name:<{width}}  {row.checked:>7}  {row.skipped:>8}  {row.max_error:>14.1e}  {verdict}")
         lines.append(f"tolerance {self.tolerance:.0e}: {'all gradients are right' if self.passed else 'FAILED'}")
         return "\n".join(lines)
@@ -80,7 +81,8 @@ def check_gradients(
     Args:
         net: built with dtype="float64". Its parameters and state are as before when this returns.
         loss: `(outputs, y) -> (loss, gradient by outputs)`, such as losses.softmax_cross_entropy.
-        x: a batch, (N, *input_shape) float64 or CSR; 2 to 10 examples are enough.
+        x: a batch, (N, *input_shape) float64 or CSR; 2 to 10 examples are enough. Drawn numbers leave fewer NOT CHECKED
+            than images: where a black window meets a bias of 0, ReLU is exactly at its kink.
         y: what `loss` wants.
         tolerance: the largest relative error that passes.
         max_coordinates: arrays of more numbers are checked along random directions.

@@ -66,6 +66,8 @@ def whole_nets() -> Iterator[tuple[str, list[Layer], tuple[int, ...]]]:
         ],
         (8, 8, 3),
     )
+    first = [Conv2d(3, 3, padding="same"), ReLU(), MaxPool2d(2)]
+    yield "net: convolution, ReLU and pooling in one", [*first, Flatten(), Dense(8), ReLU(), Dense(4)], IMAGE
     block = [Conv2d(4, 3, padding="same"), BatchNorm2d(), ReLU(), Conv2d(4, 3, padding="same"), BatchNorm2d()]
     yield "net: residual", [Conv2d(4, 3), Residual(block), LeakyReLU(), GlobalAvgPool2d(), Dense(4)], (8, 8, 2)
 

@@ -9,6 +9,7 @@
 loss[n] is the sum over the E elements of example n.
 A whole-number weight is worth that many copies of the example. For softmax_cross_entropy an example is one element.
 NaN or infinity among the predictions comes out as a NaN or infinite loss: a diverged net must be seen, not caught here.
+Only a logit of -inf is allowed to softmax_cross_entropy: a class that is ruled out.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ def mlp(input_shape: Shape, classes: int, dropout: float) -> list[Layer]:
 def cnn(input_shape: Shape, classes: int, dropout: float) -> list[Layer]:
     """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max-pooling, 32, 64, 128 channels, then two dense layers.
 
-    A block halves the image; there are as many as it takes to bring the shorter side down to 4 pixels, three at most.
+    A block halves the image; there are as many as it takes to bring the shorter side to 4 pixels or less, three at
+    most.
     """
     if len(input_shape) != 3:
         raise ValueError(

@@ -32,7 +32,7 @@ class Sequential:
         ops: the floor to run on, a module: scratchnet.kernels (fast) or scratchnet.reference (readable).
         join: run Conv2d, ReLU, MaxPool2d in a row as one operation, which stores nothing in between, and so Dense,
             ReLU, Dense, ... The results are the same. False runs layer by layer, so that after net.forward each
-            layer's own backward can be called.
+            layer's own backward can be called. Layers inside Residual and a Dense without bias stay apart anyway.
 
     Attributes:
         params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so
@@ -104,7 +104,8 @@ class Sequential:
             dx, (N, *input_shape), a buffer of the net, or None.
 
         Raises:
-            RuntimeError: no forward(x, train=True) came before, or its backward has been done.
+            RuntimeError: no forward(x, train=True) came before, its backward has been done, or a forward without
+                `train` came after it.
             TypeError, ValueError: dy has another dtype or shape; see Layer.backward.
         """
         gradient: Any = self._apart(dy)
@@ -235,8 +236,8 @@ class Sequential:
         """Bytes of the buffers of a training step, and what the summary shows of it in the row of each layer."""
         total = 2 * self.params.nbytes
         column: list[str] = []
-        for step in self._steps:
-            held = step.memory(batch_size)
+        for i, step in enumerate(self._steps):
+            held = step.memory(batch_size, input_gradient=i > self._first_trained)
             total += held
             column += [f"joined to layer {len(column) + len(members(step)) - 1}"] * (len(members(step)) - 1)
             column.append(show_bytes(held))

@@ -28,7 +28,8 @@ COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"
 
 
 class DivergenceError(ArithmeticError):
-    """The loss or a gradient became NaN or infinite. Weights and running statistics are those before the bad batch."""
+    """A loss or a gradient became NaN or infinite: weights and running statistics are those before that batch. Or a
+    step made parameters so: then they are spoilt, and a checkpoint is where to go on from."""
 
 
 @dataclass
@@ -236,6 +237,12 @@ def _check_data(net: Sequential, x: Any, y: Any, validation: Any, loss: Loss) ->
     if shape[1:] != net.input_shape:
         wanted = show_shape((None, *net.input_shape))
         raise ValueError(f"train: validation: x: expected shape {wanted}, got {show_shape(shape)}")
+    targets = validation[1]
+    if _are_labels(targets) != _are_labels(y) or targets.shape[1:] != y.shape[1:]:
+        wanted, got = (f"{t.dtype} of shape {show_shape((None, *t.shape[1:]))}" for t in (y, targets))
+        raise ValueError(f"train: validation: y: expected what y is, {wanted}, got {got}")
+    if loss is softmax_cross_entropy and _are_labels(targets):
+        check_labels("train: validation: y", targets, targets.shape[0], net.output_shape[-1])
 
 
 def _check_progress(progress: Any, batch_size: int, rows: int) -> None:

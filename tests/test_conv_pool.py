@@ -358,7 +358,7 @@ def test_the_summary_says_what_runs_as_one():
     ]  # fmt: skip
     assert "joined" not in net(join=False).summary()
     one.forward(np.zeros((64, 9, 10, 2), np.float32), train=True)
-    one.backward(np.zeros((64, 3), np.float32), input_gradient=True)
+    one.backward(np.zeros((64, 3), np.float32))
     held = sum(b.nbytes for step in one._steps for b in step._buffers.values()) + 2 * one.params.nbytes
     assert all(not layer._buffers for layer in one.layers[:6])
     assert abs(float(rows[-1].split()[-2]) * 1024 - held) <= 0.05 * held

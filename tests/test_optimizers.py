@@ -365,6 +365,18 @@ def test_both_floors_take_the_same_path(method):
     np.testing.assert_array_equal(*paths)
 
 
+def test_both_floors_round_dampening_alike():
+    """1 - .058 rounded once is another float32 than 1 less a rounded .058."""
+    paths = []
+    for floor in (reference, kernels):
+        params = np.linspace(-1, 1, 500, dtype=np.float32)
+        optimizer = SGD(params, 0.1, momentum=0.9, dampening=0.058, ops=floor)
+        for t in range(20):
+            optimizer.step(params * np.float32(0.3) + np.float32(math.sin(t)))
+        paths.append(params)
+    np.testing.assert_array_equal(*paths)
+
+
 @METHODS
 def test_float32_stays_near_float64(method):
     """The same path, up to rounding of values and of betas: nothing is computed in the wrong precision."""
@@ -509,6 +521,8 @@ def test_loading_refuses_what_does_not_fit_and_changes_nothing(change, error, wo
         (lambda p: Adamax(p, betas=0.9), TypeError, "Adamax: betas: expected two numbers"),
         (lambda p: Lion(p, betas=(0.9,)), TypeError, "Lion: betas"),
         (lambda p: Adam(p.astype("f4"), betas=(0.9, 1 - 1e-9)), ValueError, "1 in float32; use float64"),
+        (lambda p: SGD(p.astype("f4"), momentum=1 - 1e-9), ValueError, "1 in float32; use float64"),
+        (lambda p: RMSprop(p.astype("f4"), momentum=1 - 1e-9), ValueError, "1 in float32; use float64"),
         (lambda p: Adam(p, eps=-1), ValueError, "Adam: eps"),
         (lambda p: NAdam(p, momentum_decay=-1), ValueError, "NAdam: momentum_decay"),
         (lambda p: RAdam(p, weight_decay=-1), ValueError, "RAdam: weight_decay"),
@@ -708,6 +722,12 @@ def test_arguments_stay_what_they_were_made_with(name):
         ):
             setattr(optimizer, argument, 0.5)
     optimizer.lr = 0.2  # this one is asked for at every step
+
+
+def test_adamw_stays_adamw():
+    optimizer = AdamW(np.zeros(3))
+    with pytest.raises(AttributeError, match=r"AdamW\.decoupled_weight_decay: expected to stay True, got False"):
+        optimizer.decoupled_weight_decay = False
 
 
 def test_a_rate_that_the_parameters_can_not_hold_is_refused():

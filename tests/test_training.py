@@ -293,6 +293,21 @@ def test_float_targets_need_the_shape_of_the_outputs():
         ),
         ({"validation": (X[:, :3], Y)}, ValueError, r"train: validation: x: expected shape \(N, 6\), got \(50, 3\)"),
         ({"validation": (X.tolist(), Y)}, TypeError, "train: validation: batches: x: expected a NumPy array, got list"),
+        (
+            {"validation": (X, np.where(np.arange(50) == 41, 7, Y))},
+            ValueError,
+            r"train: validation: y: .* from 0 to 1 .*, got 7 at index 41",
+        ),
+        (
+            {"validation": (X, Y.astype(np.float32))},
+            ValueError,
+            r"validation: y: expected what y is, int64 of shape \(N,\), got float32 of shape \(N,\)",
+        ),
+        (
+            {"y": X[:, :2], "loss": mse, "validation": (X, X[:, :3])},
+            ValueError,
+            r"float32 of shape \(N, 2\), got float32 of shape \(N, 3\)",
+        ),
         ({"y": np.where(np.arange(50) == 41, 7, Y)}, ValueError, r"train: y: .* from 0 to 1 .*, got 7 at index 41"),
         ({"after_epoch": None}, TypeError, "train: after_epoch: expected a function such as lambda progress: None"),
         ({"should_stop": True}, TypeError, "train: should_stop: expected a function"),

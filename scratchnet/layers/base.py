@@ -128,13 +128,14 @@ class Layer:
         """Which side of its kinks each number of the last forward fell on, as integers; None where there are none."""
         return None
 
-    def memory(self, batch_size: int) -> int:
-        """Bytes of the buffers a training step at `batch_size` uses."""
+    def memory(self, batch_size: int, input_gradient: bool = True) -> int:
+        """Bytes of the buffers that a training step on a dense batch of `batch_size` uses, with dx or without."""
         own = sum(
             batch_size * int(np.prod(shape, dtype=object)) * np.dtype(dtype or self.dtype).itemsize
-            for shape, dtype in self._buffer_shapes.values()
+            for name, (shape, dtype) in self._buffer_shapes.items()
+            if name != "dx" or input_gradient
         )
-        return own + sum(layer.memory(batch_size) for layer in self.layers)
+        return own + sum(layer.memory(batch_size, input_gradient or i > 0) for i, layer in enumerate(self.layers))
 
     # --- what the net and subclasses use -----------------------------------------------------------------------------
 

@@ -46,6 +46,9 @@ class _BatchNorm(Layer):
     def state(self) -> dict[str, np.ndarray]:
         return {"running_mean": self.running_mean, "running_var": self.running_var}
 
+    def memory(self, batch_size: int, input_gradient: bool = True) -> int:
+        return super().memory(batch_size)  # dx is written in any case
+
     def _forward(self, x: Any, train: bool) -> np.ndarray:
         y = self._buffer("y", x.shape[0])  # (N, ..., C)
         y2, x2 = y.reshape(-1, x.shape[-1]), x.reshape(-1, x.shape[-1])  # (M, C)

@@ -30,6 +30,7 @@ class Optimizer:
     """
 
     arguments: tuple[str, ...] = ()  # names of the hyperparameters beside lr; a subclass keeps each as an attribute
+    fixed: tuple[str, ...] = ()  # names of attributes that, as arguments, keep their first value
     scalars: tuple[str, ...] = ()  # names of attributes that change with the steps and are saved, beside t
 
     def __init__(self, params: np.ndarray, lr: LearningRate, ops: ModuleType) -> None:
@@ -46,7 +47,7 @@ class Optimizer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse another value for an argument: what was computed from it at the start would stay."""
-        if name in self.arguments and name in self.__dict__:
+        if (name in self.arguments or name in self.fixed) and name in self.__dict__:
             raise AttributeError(
                 f"{self._name()}.{name}: expected to stay {getattr(self, name)!r}, got {value!r}; "
                 "make a new optimizer, and hand it this one's state_dict()"

@@ -46,12 +46,13 @@ class SGD(Optimizer):
             raise ValueError(
                 f"SGD: nesterov: expected momentum > 0 and dampening 0 with it, got {momentum} and {dampening}"
             )
+        self._momentum, self._dampening = self._rounded(self.momentum), float(params.dtype.type(self.dampening))
         self._allocate("momentum_buffer", used=self.momentum > 0)
 
     def _update(self, grads: np.ndarray, lr: float) -> None:
         buffer = self._array("momentum_buffer")
-        dampening = 0.0 if self.t == 1 else self.dampening
-        self.ops.sgd_update(self.params, buffer, grads, lr, self.momentum, dampening, self.weight_decay, self.nesterov)
+        dampening = 0.0 if self.t == 1 else self._dampening
+        self.ops.sgd_update(self.params, buffer, grads, lr, self._momentum, dampening, self.weight_decay, self.nesterov)
 
 
 class Adagrad(Optimizer):
@@ -152,7 +153,7 @@ class RMSprop(Optimizer):
         self.weight_decay = self._number("weight_decay", weight_decay)
         self.momentum = self._number("momentum", momentum, 1)
         self.centered = bool(centered)
-        self._alpha = self._rounded(self.alpha)
+        self._alpha, self._momentum = self._rounded(self.alpha), self._rounded(self.momentum)
         self._allocate("v")
         self._allocate("m", used=self.centered)
         self._allocate("momentum_buffer", used=self.momentum > 0)
@@ -160,7 +161,7 @@ class RMSprop(Optimizer):
     def _update(self, grads: np.ndarray, lr: float) -> None:
         v, m, buffer = self.state["v"], self._array("m"), self._array("momentum_buffer")
         self.ops.rmsprop_update(
-            self.params, v, m, buffer, grads, lr, self._alpha, self.eps, self.momentum, self.weight_decay
+            self.params, v, m, buffer, grads, lr, self._alpha, self.eps, self._momentum, self.weight_decay
         )
 
 

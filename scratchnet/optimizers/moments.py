@@ -15,6 +15,7 @@ class _Moments(Optimizer):
     """What these methods have in common: two decay rates, eps, weight decay; m and one more state array."""
 
     arguments: tuple[str, ...] = ("betas", "eps", "weight_decay")
+    fixed = ("decoupled_weight_decay",)  # AdamW's is no argument
     decoupled_weight_decay = False
 
     def __init__(

@@ -4,7 +4,8 @@
 
 `weight` (N,) is what each sample counts, over the divisor of a mean, so an operation knows nothing of reductions:
 scratchnet/losses.py does. `losses` and `weight` are float64 whatever the predictions are, because a batch is summed
-from them; the sum inside a row is float64 as well. NaN or infinity among the predictions shows in the row's loss.
+from them; the sum inside a row is float64 as well. NaN or infinity among the predictions shows in the row's
+loss, but for a logit of -inf in softmax_cross_entropy, a class that is ruled out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def softmax_cross_entropy(
                       =  weight[n] (log sum_j exp(logits[n, j] - m) - (logits[n, label] - m))
         dlogits[n, k] = weight[n] (p[n, k] - 1[k = label])
 
-    for d/dlogits[k] log sum_j exp(logits[j]) = p[k], and d/dlogits[k] logits[label] = 1[k = label]. Subtracting the
+    for d/d logits[k] log sum_j exp(logits[j]) = p[k], and d/d logits[k] logits[label] = 1[k = label]. Subtracting the
     largest logit changes no p, and no exponential overflows.
 
     Args:

@@ -19,10 +19,9 @@ def csr_dense_forward(
         y: (N, U) float. Written; a row without elements becomes the bias.
         indptr: (N + 1,), indices: (J,), int32 or int64; data: (J,), weight: (D, U), bias: (U,), of y's dtype. Read.
     """
-    from scipy.sparse import csr_array  # here, for a batch that is sparse needs it, and importing it takes 0.1 s
-
-    x = csr_array((data, indices, indptr), shape=(len(y), len(weight)))
-    y[...] = x @ weight + bias
+    for n in range(len(y)):
+        row = slice(indptr[n], indptr[n + 1])
+        y[n] = data[row] @ weight[indices[row]] + bias
 
 
 def csr_dense_backward_weight(
@@ -42,8 +41,8 @@ def csr_dense_backward_weight(
         dweight: (D, U), dbias: (U,). Overwritten, with zeros for a column that no row names.
         indptr: (N + 1,), indices: (J,), int32 or int64; data: (J,), dy: (N, U), of one dtype. Read.
     """
-    from scipy.sparse import csr_array
-
-    x = csr_array((data, indices, indptr), shape=(len(dy), len(dweight)))
-    dweight[...] = x.T @ dy
+    dweight[...] = 0
+    for n in range(len(dy)):
+        row = slice(indptr[n], indptr[n + 1])
+        np.add.at(dweight, indices[row], data[row, None] * dy[n])  # dweight[d] += ..., also where d comes twice
     np.sum(dy, axis=0, out=dbias)

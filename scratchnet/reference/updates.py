@@ -10,10 +10,10 @@ rounded to the dtype of the arrays. Equations divide where PyTorch's do, so that
 A running mean that is fed zeros (a dead unit, a pixel that is always black) sinks into the subnormal numbers, where an
 operation takes 30 times longer, for good. So it is set to 0 below 2^27 times the smallest normal number: below 2^-99,
 about 1.6e-30, in float32; below 2^-995 in float64. Against the usual eps this changes no step. With eps = 0 a second
-moment of 0 divides by 0, as it does for a gradient that was 0 from the start: NaN, which shows.
+moment of 0 divides by 0, and the infinity shows; a gradient that was 0 from the start gives NaN.
 
 NaN in a gradient reaches its parameter and its state. A gradient whose square overflows makes v infinite, and that
-parameter stands still from then on, as in PyTorch; with centred RMSprop it becomes NaN.
+parameter stands still from then on, as in PyTorch; with centred RMSprop it becomes NaN where m^2 overflows too.
 """
 
 from __future__ import annotations
