@@ -23,6 +23,7 @@ from typing import Any
 from scratchnet import threads
 from scratchnet.checkpoint import CheckpointError
 from scratchnet.data import SHORT_NAMES, Dataset, check_name, load, slug
+from scratchnet.files import write_json
 from scratchnet.kernels.jit import cache_is_cold
 from scratchnet.models import MODELS, Recipe, default_recipe
 from scratchnet.optimizers import OPTIMIZERS
@@ -152,7 +153,10 @@ def command_bench(parsed: argparse.Namespace) -> int:
     for line in bench.lines():
         print(line, flush=True)
     if parsed.json:
-        Path(parsed.json).write_text(json.dumps(bench.results(), indent=1) + "\n")
+        if Path(parsed.json).exists() and not Path(parsed.json).is_file():  # a device, a pipe
+            Path(parsed.json).write_text(json.dumps(bench.results()) + "\n")
+        else:
+            write_json(parsed.json, bench.results())
         print(f"written: {parsed.json}")
     if parsed.plot:
         bench.plot(parsed.plot)
@@ -245,7 +249,7 @@ def _check_files(parsed: argparse.Namespace, kinds: list[str]) -> None:
     for flag, name in (("--json", parsed.json), ("--plot", parsed.plot)):
         if not name:
             continue
-        path = Path(name)
+        path = Path(os.path.realpath(name))  # of a link, what it names
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise UsageError(f"{flag}: expected a file in a folder that is there, got {name}")
         there = path.exists()

@@ -50,7 +50,7 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
     ):
         return array  # the common case, at once: a small net's step is some ten microseconds of Python
     if not is_plain_array(array):
-        raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}; convert it with np.asarray")
+        raise TypeError(f"{name}: expected a NumPy array, got {type(array).__name__}; {_conversion(array)}")
     if dtype is None:
         if array.dtype.char not in "fd":
             raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}; convert it with .astype")
@@ -62,6 +62,15 @@ def check_array(name: str, array: Any, dtype: Any = None, shape: tuple[int | Non
     if type(array) is np.ndarray and array.flags.carray and array.dtype.isnative:
         return array
     return np.require(array, dtype=array.dtype.newbyteorder("="), requirements=("C", "A", "W", "E"))
+
+
+def _conversion(value: Any) -> str:
+    """What makes a NumPy array of a value that is none."""
+    if is_sparse(value):
+        return "what takes sparse batches is Dense or Dropout as first layer; elsewhere convert it with .toarray()"
+    if isinstance(value, np.ma.MaskedArray):
+        return "fill what is masked with .filled(value)"
+    return "convert it with np.asarray"
 
 
 def _fits(got: Shape, wanted: tuple[int | None, ...] | None) -> bool:
@@ -251,7 +260,10 @@ def check_number(
     """Return `value` as float, finite and inside the interval from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {value!r} ({type(value).__name__})")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number that a float can hold, got a larger one") from None
     above = low < number or (include_low and number == low)
     below = number < high or (include_high and number == high)
     if not (above and below and math.isfinite(number)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def cache_root() -> Path:
 def private_folder(name: str) -> Path:
     """Make `cache_root()/name`, readable and writable by its owner alone, and prove that a file can be written there.
 
+    The root may be a folder of the user's with other things in it, so the name must be one that nobody else would use.
+
     Raises:
         OSError: it can't be made or written, belongs to another user, or there is no home folder to put it in.
     """
@@ -37,7 +40,7 @@ def private_folder(name: str) -> Path:
             raise PermissionError(f"{folder} belongs to another user")
         if stat.S_IMODE(found.st_mode) & 0o077:
             folder.chmod(0o700)
-    probe = folder / f".probe-{os.getpid()}"
+    probe = folder / f".probe-{secrets.token_hex(8)}"
     probe.write_bytes(b"")
-    probe.unlink()
+    probe.unlink(missing_ok=True)
     return folder

@@ -65,19 +65,22 @@ def save_checkpoint(
         path: of the file; its folder must exist.
         net: its parameters and layer state are saved.
         optimizer: its arrays, step count and scalars are saved.
-        progress, config: anything JSON can hold.
+        progress, config: dicts of what JSON can hold.
 
     Raises:
         CheckpointError: the disk is full, the folder is missing, the file read-only, ...; an older file is untouched.
-        TypeError: progress or config hold what JSON can't.
+        TypeError: progress or config are no dicts, or hold what JSON can't.
     """
+    for part, value in (("progress", progress), ("config", config)):
+        if value is not None and not isinstance(value, dict):
+            raise TypeError(f"save_checkpoint: {part}: expected a dict, got {type(value).__name__}")
     arrays = dict(net.parameters()) | {f"state/{name}": value for name, value in net.state().items()}
     saved = None
     if optimizer is not None:
         saved = optimizer.state_dict()
         arrays |= {f"optimizer/{name}": value for name, value in saved.pop("arrays").items()}
     # safetensors writes the memory of an array that is not C-contiguous in the wrong order, without a word
-    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    arrays = {name: np.require(value, requirements="C") for name, value in arrays.items()}
     manifest = {
         "format": FORMAT,
         "arrays": {name: _describe(value) for name, value in arrays.items()},
@@ -90,16 +93,15 @@ def save_checkpoint(
         text = json.dumps(manifest, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"save_checkpoint: progress, config: expected only what JSON can hold; {error}") from None
-    data = safetensors.numpy.save(
-        arrays, metadata={"scratchnet": text, "scratchnet_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    )
+    metadata = {"scratchnet": text, "scratchnet_sha256": hashlib.sha256(text.encode()).hexdigest()}
     try:
+        data = safetensors.numpy.save(arrays, metadata=metadata)
         with whole(path) as file:
             file.write(data)
             file.flush()
             if Path(file.name).read_bytes() != data:
                 raise OSError("what was read back is not what was written")
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError, safetensors.SafetensorError) as error:  # ValueError: a name that no file can have
         raise CheckpointError(path, f"could not be saved ({error}); any older file there is unharmed") from error
 
 
@@ -111,7 +113,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not os.path.isfile(path):
-        raise CheckpointError(path, "no such file")
+        folder = os.path.isdir(path)
+        raise CheckpointError(path, "a folder; name the checkpoint.safetensors in it" if folder else "no such file")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -133,7 +136,10 @@ def restore(checkpoint: Checkpoint, net: Sequential, optimizer: Optimizer | None
 
     Raises:
         CheckpointError: the net has other layers, shapes or dtype, or the optimizer is of another class.
+        TypeError: `checkpoint` is none.
     """
+    if not isinstance(checkpoint, Checkpoint):
+        raise TypeError(f"restore: checkpoint: expected what load_checkpoint returns, got {type(checkpoint).__name__}")
     targets = dict(net.parameters()) | {f"state/{name}": value for name, value in net.state().items()}
     found = {name: value for name, value in checkpoint.arrays.items() if not name.startswith("optimizer/")}
     for name in sorted(targets.keys() | found.keys()):

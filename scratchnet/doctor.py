@@ -16,6 +16,7 @@ import threadpoolctl
 
 from scratchnet import kernels, threads
 from scratchnet.cache import cache_root
+from scratchnet.data.store import FOLDER
 from scratchnet.kernels import winograd
 from scratchnet.kernels.jit import PARALLEL_FROM, cache_folder
 from scratchnet.kernels.tile import describe_tile
@@ -93,7 +94,7 @@ def _cache_state() -> str:
 
 def _data_state() -> str:
     try:
-        return _folder_state(cache_root() / "data")
+        return _folder_state(cache_root() / FOLDER)
     except OSError as error:
         return f"can't be used: datasets are decoded at every start ({error})"
 

@@ -275,7 +275,7 @@ def _row_weight(name: str, sample_weight: np.ndarray | None, reduction: str, row
         raise ValueError(f"{name}: sample_weight: expected a finite sum, got {total}; scale the weights down")
     if not weight.any():
         raise ValueError(f"{name}: sample_weight: expected at least one weight above 0, got {rows} zeros")
-    return weight if reduction == "sum" else weight / (total * divisor)
+    return weight if reduction == "sum" else weight / total / divisor
 
 
 @functools.lru_cache(maxsize=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 
 from scratchnet import kernels
 from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, check_ops, show_kind, show_shape
-from scratchnet.layers.base import Layer, array_to_keep
+from scratchnet.attributes import assigned_once
+from scratchnet.layers.base import Layer
 from scratchnet.layers.joined import join_layers, members
 
 SHARED = "{owner}.{name}: expected to stay the array that all layers share; write net.{name}[...] = value"
@@ -38,14 +40,15 @@ class Sequential:
         params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so
             an optimizer is one loop over two arrays. `backward` overwrites `grads`.
 
-    A net serves one thread at a time: every call writes into its buffers.
+    A net serves one thread at a time, for every call writes into its buffers: others wait. So `predict` may be called
+    from many; but a backward belongs to the last forward, whichever thread that came from.
 
     Raises:
         TypeError, ValueError: something that is no layer, a layer used twice, shapes that do not fit.
     """
 
-    params: np.ndarray = array_to_keep("params", SHARED)
-    grads: np.ndarray = array_to_keep("grads", SHARED)
+    params: np.ndarray = assigned_once("params", SHARED)
+    grads: np.ndarray = assigned_once("grads", SHARED)
 
     def __init__(
         self,
@@ -62,12 +65,15 @@ class Sequential:
             )
         if not isinstance(input_shape, (list, tuple)):
             raise TypeError(f"Sequential: input_shape: expected a tuple such as (784,), got {input_shape!r}")
+        if not input_shape:
+            raise ValueError("Sequential: input_shape: expected at least one size, such as (784,), got ()")
         self.layers = tuple(layers)
         self.input_shape = tuple(check_integer("Sequential: input_shape", size, minimum=1) for size in input_shape)
         self.seed = check_integer("Sequential: seed", seed, minimum=0)
         name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", getattr(dtype, "name", dtype))
         self.dtype = np.dtype(check_choice("Sequential: dtype", name, FLOATS))
         self.ops = check_ops("Sequential: ops", ops)
+        self._turn = threading.RLock()
         self._lent: list[Any] = [None, None]  # buffers that a user may hold: of the last y and of the last dx
         self._check_layers()
         self.output_shape = self._build()
@@ -85,13 +91,14 @@ class Sequential:
             (N, *output_shape). With `train` it is the net's own buffer, overwritten by the next forward and not to be
             written to; without, it is yours to keep.
         """
-        x = self._apart(x)
-        for step in self._steps:
-            x = step.forward(x, train)
-        if not train:
-            return x.copy()
-        self._lent[0] = _owner(x)
-        return x
+        with self._turn:
+            x = self._apart(x)
+            for step in self._steps:
+                x = step.forward(x, train)
+            if not train:
+                return x.copy()
+            self._lent[0] = _owner(x)
+            return x
 
     def backward(self, dy: np.ndarray, input_gradient: bool = False) -> np.ndarray | None:
         """Overwrite `grads` with the gradient of the loss whose derivative by the last outputs is `dy`.
@@ -108,14 +115,15 @@ class Sequential:
                 `train` came after it.
             TypeError, ValueError: dy has another dtype or shape; see Layer.backward.
         """
-        gradient: Any = self._apart(dy)
-        for i in range(len(self._steps) - 1, -1, -1):
-            wanted = input_gradient or i > self._first_trained
-            gradient = self._steps[i].backward(gradient, wanted)
-            if not wanted:
-                break
-        self._lent[1] = _owner(gradient)
-        return gradient
+        with self._turn:
+            gradient: Any = self._apart(dy)
+            for i in range(len(self._steps) - 1, -1, -1):
+                wanted = input_gradient or i > self._first_trained
+                gradient = self._steps[i].backward(gradient, wanted)
+                if not wanted:
+                    break
+            self._lent[1] = _owner(gradient)
+            return gradient
 
     def _apart(self, batch: Any) -> Any:
         """Copy a batch that the net itself has handed out: it would be overwritten while it is needed."""
@@ -130,6 +138,8 @@ class Sequential:
         check_integer("predict: batch_size", batch_size, minimum=1)
         if not getattr(x, "shape", ()):
             raise TypeError(f"predict: x: expected a NumPy array or a CSR batch, got {show_kind(x)}")
+        if (kind := getattr(x, "format", "csr")) != "csr":  # of a sparse matrix
+            raise TypeError(f"predict: x: expected a CSR batch, got format {kind!r}; convert it with .tocsr()")
         rows = range(0, max(1, x.shape[0]), batch_size)
         return np.concatenate([self.forward(x[i : i + batch_size]) for i in rows])
 

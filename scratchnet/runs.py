@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from scratchnet.optimizers import OPTIMIZERS
 from scratchnet.schedules import SCHEDULES, make_schedule, warmup
 from scratchnet.training import Progress, evaluate, train
 
-CHECKPOINT, CONFIG, HISTORY = "checkpoint.safetensors", "config.json", "history.csv"
+CHECKPOINT, CONFIG, HISTORY, CURVES = "checkpoint.safetensors", "config.json", "history.csv", "curves.png"
 MOST_EPOCHS = 10**9
 OPS = {"kernels": kernels, "reference": reference}
 
@@ -71,6 +72,11 @@ class RunConfig:
             raise ValueError(f"--seed: expected an integer below 2**64, got {self.seed}")
         check_number("--validation", self.validation, low=0, high=1)
         check_integer("--warmup", self.warmup, minimum=0)
+        for name, value in (("data", self.data), ("vocabulary", self.vocabulary), ("fingerprint", self.fingerprint)):
+            if not (isinstance(value, str) or (value is None and name != "data")):
+                raise TypeError(f"{name}: expected a text, got {value!r}")
+        if self.classes is not None and not _are_texts(self.classes):
+            raise TypeError(f"classes: expected a list of texts, got {self.classes!r:.60}")
 
 
 def own_settings(optimizer: str) -> dict[str, float]:
@@ -123,7 +129,7 @@ class Run:
         """Begin a run in a folder that holds none yet, and write its config.json.
 
         Raises:
-            FileExistsError: the folder holds a run, which would be overwritten; or it is a file.
+            FileExistsError: the folder holds a run, or a file that would be overwritten; or it is a file.
         """
         run = cls(folder, config, dataset)
         if run.folder.exists() and not run.folder.is_dir():
@@ -131,9 +137,14 @@ class Run:
         run.folder.mkdir(parents=True, exist_ok=True)
         try:
             with locked(run.folder, wait=False):
-                if not any((run.folder / name).exists() for name in (CHECKPOINT, CONFIG)):
+                there = [name for name in (CHECKPOINT, CONFIG, HISTORY, CURVES) if os.path.lexists(run.folder / name)]
+                if not there:
                     run.save()  # from here on it can be resumed, whatever happens
                     return run
+                if CHECKPOINT not in there:
+                    raise FileExistsError(
+                        f"{folder} holds {there[0]}, which the run would write over; choose another folder"
+                    )
         except BlockingIOError:
             pass  # another process starts or trains a run there
         raise FileExistsError(f"{folder} holds a run already; choose another folder, or go on with --resume {folder}")
@@ -143,14 +154,14 @@ class Run:
         """Bring back a saved run as it was, on its own data or on other `data` of the same shape."""
         checkpoint = load_checkpoint(Path(folder) / CHECKPOINT)
         try:
-            config = RunConfig(**checkpoint.config)
+            config, progress = RunConfig(**checkpoint.config), Progress.from_json(checkpoint.progress)
         except (TypeError, ValueError) as error:
             raise CheckpointError(
                 checkpoint.path, f"not saved by `scratchnet train` of this version ({error})"
             ) from error
-        run = cls(folder, config, load(data or config.data, data_dir))
+        run = cls(folder, config, load(config.data if data is None else data, data_dir))
         restore(checkpoint, run.net, run.optimizer)
-        run.progress = Progress.from_json(checkpoint.progress)
+        run.progress = progress
         return run
 
     @property
@@ -184,12 +195,13 @@ class Run:
     def _check_folder(self) -> None:
         """Refuse to save over a newer checkpoint, or beside settings that are not the run's."""
         path = self.folder / CHECKPOINT
-        saved = load_checkpoint(path).progress if path.exists() else {"epoch": 0, "batch": 0}
-        if (saved["epoch"], saved["batch"]) > (self.progress.epoch, self.progress.batch):
+        saved = Progress.from_json(load_checkpoint(path).progress) if path.exists() else Progress()
+        if (saved.epoch, saved.batch) > (self.progress.epoch, self.progress.batch):
             raise ValueError(f"{self.folder}: another process has trained this run further; --resume it again")
         asked: dict[str, object] = {}  # where the file was removed, or cut short
-        with contextlib.suppress(OSError, TypeError, ValueError):
-            asked = dict(json.loads((self.folder / CONFIG).read_text()))
+        if (self.folder / CONFIG).is_file():
+            with contextlib.suppress(OSError, TypeError, ValueError, RecursionError):
+                asked = dict(json.loads((self.folder / CONFIG).read_text()))
         own = asdict(self.config)
         if odd := [name for name, value in asked.items() if own.get(name) != value]:
             edits = ", ".join(f"{name} {asked[name]!r} in place of {own.get(name)!r}" for name in odd)
@@ -245,8 +257,12 @@ class Run:
             from scratchnet.plots import plot_history
         except ImportError:
             return False
-        plot_history(self.progress.history, self.folder / "curves.png", f"{self.config.model} on {self.config.data}")
+        plot_history(self.progress.history, self.folder / CURVES, f"{self.config.model} on {self.config.data}")
         return True
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _some(classes: list[str]) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 
 POLICY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 
@@ -28,6 +29,23 @@ if os.environ.get("SCRATCHNET_THREADS", "").lower() != "off":
     for _name, _value in POLICY.items():
         os.environ.setdefault(_name, _value)
 
+LAYERS = ("default", "safe", "threadsafe", "forksafe", "omp", "tbb", "workqueue")
+
+
+def _check_environment() -> None:
+    """Leave out, with a warning, what would end numba's import or the first parallel kernel with a traceback."""
+    count, layer = os.environ.get("NUMBA_NUM_THREADS"), os.environ.get("NUMBA_THREADING_LAYER")
+    odd = []
+    if count is not None and not (count.strip().isdecimal() and int(count) > 0):
+        odd.append(("NUMBA_NUM_THREADS", count, "an integer >= 1", "all cores are"))
+    if layer is not None and layer not in LAYERS:
+        odd.append(("NUMBA_THREADING_LAYER", layer, f"one of {', '.join(LAYERS)}", "numba's own choice is"))
+    for name, got, expected, instead in odd:
+        del os.environ[name]
+        warnings.warn(f"{name}: expected {expected}, got {got!r}; {instead} taken", RuntimeWarning, stacklevel=2)
+
+
+_check_environment()
 LOCK = threading.RLock()
 _forked = False
 

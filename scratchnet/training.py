@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,23 @@ class Progress:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Progress:
-        return cls(**{**saved, "history": History(**saved["history"])})
+        """Bring back what to_json gave.
+
+        Raises:
+            TypeError, ValueError: it is something else.
+        """
+        names = [part.name for part in fields(cls)]
+        if not isinstance(saved, dict) or set(saved) != set(names):
+            raise ValueError(f"progress: expected a dict of {', '.join(names)}, got {saved!r:.60}")
+        for name in ("epoch", "batch", "correct", "seen"):
+            check_integer(f"progress: {name}", saved[name], minimum=0)
+        for name in ("loss_sum", "seconds"):
+            check_number(f"progress: {name}", saved[name])
+        history = saved["history"]
+        rows = history.get("rows") if isinstance(history, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"progress: history: expected {{'rows': [{{...}}, ...]}}, got {history!r:.60}")
+        return cls(**{**saved, "history": History(rows)})
 
     @property
     def loss(self) -> float:
@@ -138,6 +154,7 @@ def train(
     """
     _check_pair(net, optimizer)
     _check_data(net, x, y, validation, loss)
+    check_callable("train: loss", loss, "softmax_cross_entropy")
     check_callable("train: should_stop", should_stop, "lambda: False")
     check_callable("train: after_epoch", after_epoch, "lambda progress: None")
     check_integer("train: epochs", epochs, minimum=0)
@@ -281,7 +298,10 @@ def _step(
     """One batch: forward, loss, backward, step. Returns (mean loss, number classified right)."""
     before = [array.copy() for array in statistics]
     outputs = net.forward(xb, train=True)
-    value, doutputs = loss(outputs, yb, ops=net.ops)
+    returned = loss(outputs, yb, ops=net.ops)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"train: loss: expected one that returns (loss, gradient), got {type(returned).__name__}")
+    value, doutputs = returned
     value = float(value)  # of a NumPy or other scalar, which JSON can't hold
     correct = count_right(outputs, yb) if _are_labels(yb) else 0
     net.backward(doutputs)

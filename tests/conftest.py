@@ -27,4 +27,4 @@ def empty_cache(tmp_path, monkeypatch):
     """Decoded datasets go to a folder of the test's own, and no mirror is named. Returns that folder."""
     monkeypatch.setenv("SCRATCHNET_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SCRATCHNET_DATA", raising=False)
-    return tmp_path / "cache" / "data"
+    return tmp_path / "cache" / "decoded-datasets"

@@ -311,6 +311,13 @@ def test_wrong_usage_is_refused_before_measuring(tmp_path, monkeypatch, capsys, 
     assert message in captured.err and captured.out == ""
 
 
+def test_a_link_to_a_file_that_is_not_there_stays(tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to("target.json")
+    assert main(["bench", "--only", "zzz", "--json", str(link)]) == 2
+    assert link.is_symlink() and not (tmp_path / "target.json").exists()
+
+
 def test_a_missing_matplotlib_is_told_before_measuring(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["bench", "--plot", "x.png"]) == 1

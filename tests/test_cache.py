@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,12 @@ def test_an_open_folder_is_closed(monkeypatch, tmp_path):
     folder = cache.private_folder("kernels")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert list(folder.iterdir()) == []
+
+
+def test_many_threads_may_ask_at_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCRATCHNET_CACHE", str(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: cache.private_folder("kernels"), range(400))) == {tmp_path / "kernels"}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")

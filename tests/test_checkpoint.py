@@ -92,6 +92,24 @@ def test_what_json_can_not_hold_is_a_clear_error(tmp_path):
         save_checkpoint(tmp_path / "c.safetensors", make()[0], progress={"a": np.float32(1)})
 
 
+@pytest.mark.parametrize("part", ["progress", "config"])
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, part):
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, make()[0], config={"good": 1})
+    with pytest.raises(TypeError, match=f"save_checkpoint: {part}: expected a dict, got str"):
+        save_checkpoint(path, make()[0], **{part: "a note"})
+    with pytest.raises(CheckpointError, match=r"could not be saved .* any older file there is unharmed"):
+        save_checkpoint(path, make()[0], **{part: {"note": "x" * 100_000_001}})
+    assert load_checkpoint(path).config == {"good": 1}
+
+
+def test_what_is_no_checkpoint_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match=r"a folder; name the checkpoint\.safetensors in it"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(TypeError, match="restore: checkpoint: expected what load_checkpoint returns, got str"):
+        restore(str(tmp_path), make()[0])
+
+
 def test_a_missing_folder_is_a_clear_error(tmp_path):
     net, _ = make()
     with pytest.raises(CheckpointError, match="could not be saved"):

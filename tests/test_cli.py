@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import datasets
@@ -18,7 +19,7 @@ from hub_layout import IMAGES, pixels, png, rows, write, write_images
 
 import scratchnet
 from scratchnet.__main__ import main
-from scratchnet.checkpoint import load_checkpoint
+from scratchnet.checkpoint import load_checkpoint, save_checkpoint
 from scratchnet.files import locked
 from scratchnet.runs import Run
 
@@ -278,6 +279,47 @@ def test_a_run_is_never_overwritten(here, capsys):
     assert main([*QUICK, "--quiet", "--out", "run"]) == 2
     assert "--out: run holds a run already" in capsys.readouterr().err
     assert Path("run/checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["history.csv", "curves.png", "config.json"])
+def test_a_file_of_the_users_is_never_overwritten(here, capsys, name):
+    Path("mine").mkdir()
+    Path("mine", name).write_text("mine")
+    assert main([*QUICK, "--quiet", "--out", "mine"]) == 2
+    assert f"--out: mine holds {name}, which the run would write over; choose another" in capsys.readouterr().err
+    assert [path.name for path in Path("mine").iterdir()] == [name] and Path("mine", name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda progress, config: progress.pop("history"), "progress: expected a dict of epoch, batch"),
+        (lambda progress, config: progress.update(epoch="2"), "progress: epoch: expected an integer, got '2'"),
+        (lambda progress, config: progress.update(history=[]), "progress: history: expected {'rows'"),
+        (lambda progress, config: config.update(classes=5), "classes: expected a list of texts, got 5"),
+        (lambda progress, config: config.update(data=5), "data: expected a text, got 5"),
+    ],
+)
+def test_a_checkpoint_with_other_contents_is_a_clean_error(here, capsys, change, message):
+    main([*QUICK, "--quiet", "--out", "run"])
+    run, path = Run.open("run"), Path("run/checkpoint.safetensors")
+    progress, config = run.progress.to_json(), asdict(run.config)
+    change(progress, config)
+    save_checkpoint(path, run.net, run.optimizer, progress, config)
+    capsys.readouterr()
+    assert main(["evaluate", "run"]) == 1
+    error = capsys.readouterr().err
+    assert message in error and "checkpoint.safetensors" in error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes")
+def test_settings_that_can_not_be_read_are_written_anew(here):
+    main([*QUICK, "--quiet", "--out", "run"])
+    path = Path("run/config.json")
+    good = path.read_text()
+    path.write_text("[" * 100_000)
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert path.read_text() == good
 
 
 @pytest.mark.parametrize("command", [["evaluate", "absent"], ["train", "--resume", "absent"]])

@@ -392,6 +392,23 @@ def test_the_hub_is_asked_once_and_its_revision_pinned(tmp_path, monkeypatch):
     assert asked == [("me/pets", "a" * 40)]
 
 
+def test_repositories_of_nearly_one_name_are_two(monkeypatch):
+    monkeypatch.setattr(loading, "_mirror", lambda data_dir: None)
+    names = ["a/b--c", "a--b/c", f"alice/{'x' * 60}", f"bob/{'x' * 60}"]
+    assert len({loading._find(name, None)[1] for name in names}) == 4
+
+
+def test_the_cache_may_lie_among_files_of_the_users(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCRATCHNET_CACHE", str(tmp_path))
+    for name in ("data/reading-list", "data/digits"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "manifest.json").write_text("mine")
+        os.utime(tmp_path / name, (0, 0))
+    load("digits")
+    for name in ("data/reading-list", "data/digits"):
+        assert [(p.name, p.read_text()) for p in (tmp_path / name).iterdir()] == [("manifest.json", "mine")]
+
+
 def test_a_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
     folder, _, _ = write_images(tmp_path / "tiny")
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -453,7 +470,15 @@ def test_the_key_of_a_folder_sees_every_change_but_hidden_files(tmp_path):
     keys.append(loading.fingerprint_directory(folder))
     (folder / "data" / "moved.txt").write_text("longer now")
     keys.append(loading.fingerprint_directory(folder))
-    assert len(set(keys)) == 5
+    twin = tmp_path / "twin"
+    shutil.copytree(folder, twin)  # files of the same size and time
+    keys.append(loading.fingerprint_directory(twin))
+    changed = folder / "data" / "moved.txt"
+    before = changed.stat()
+    changed.write_text("longer won")
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    keys.append(loading.fingerprint_directory(folder))
+    assert len(set(keys)) == 7
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path):

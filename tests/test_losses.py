@@ -263,6 +263,12 @@ def test_equal_weights_change_only_a_sum(name, reduction):
     assert weighted[0] == pytest.approx(plain[0] * (2 if reduction == "sum" else 1), rel=1e-14)
 
 
+def test_large_weights_do_not_overflow():
+    loss, gradient = mse(np.ones((6, 3)), np.zeros((6, 3)), sample_weight=np.full(6, 1e307))
+    assert loss == pytest.approx(1, rel=1e-14)
+    np.testing.assert_allclose(gradient, np.full((6, 3), 2 / 18), rtol=1e-14)
+
+
 @ALL
 @REDUCTIONS
 @FLOORS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -209,6 +210,47 @@ def test_summary_counts_parameters_and_memory():
     assert abs(float(total[-2]) * unit - held) <= 0.05 * unit
 
 
+def test_many_threads_may_predict():
+    net = Sequential([Dense(64), ReLU(), Dense(3)], (16,))
+    batches = [np.full((rows, 16), rows, np.float32) for rows in (3, 5, 9, 17)]
+    expected = [net.predict(x) for x in batches]
+
+    def work(i: int) -> bool:
+        return all(np.array_equal(net.predict(batches[i]), expected[i]) for _ in range(300))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+
+
+def test_what_a_layer_was_made_with_stays():
+    conv, pool, norm, dropout = Conv2d(2, 3), MaxPool2d(2), BatchNorm2d(), Dropout(0.5)
+    Sequential([conv, norm, pool, dropout], (8, 8, 1))
+    for layer, name, value in (
+        (conv, "stride", (2, 2)), (conv, "kernel_size", (5, 5)), (conv, "padding", (1, 1)), (pool, "stride", (1, 1)),
+    ):  # fmt: skip
+        with pytest.raises(AttributeError, match=rf"\.{name}: expected to stay what the layer was made with"):
+            setattr(layer, name, value)
+    for layer, name in ((norm, "running_mean"), (norm, "running_var"), (dropout, "step")):
+        with pytest.raises(AttributeError, match=rf"write layer\.{name}\[\.\.\.\] = value"):
+            setattr(layer, name, np.zeros(1))
+
+
+def test_a_batch_that_is_reshaped_before_backward_keeps_its_shape_there():
+    for net in (Sequential([Dense(5)], (8,)), small_net(), images_net()):
+        x = np.ones((4, *net.input_shape), np.float32)
+        if net.input_shape == (4,):
+            x = np.ones((4, 4), np.float32)
+        dy = np.ones_like(net.forward(x, train=True))
+        net.backward(dy)
+        expected = net.grads.copy()
+        if any(isinstance(layer, BatchNorm2d) for layer in net.layers):
+            continue
+        net.forward(x, train=True)
+        x.shape = (x.size // 2, 2)
+        net.backward(dy)
+        np.testing.assert_array_equal(net.grads, expected)
+
+
 REFUSED = [
     (lambda: Sequential([], (4,)), ValueError, "expected at least one layer"),
     (lambda: Sequential([Dense], (4,)), TypeError, r"got the class Dense as layer 0; write e\.g\. ReLU\(\)"),
@@ -226,6 +268,14 @@ REFUSED = [
     (lambda: Dense(3, init="he"), TypeError, "init: expected a function such as initializers.he_normal, got 'he'"),
     (lambda: Conv2d(3, 3, init="he"), TypeError, "Conv2d: init: expected a function"),
     (lambda: small_net().predict([[1, 2, 3, 4]]), TypeError, "predict: x: expected a NumPy array"),
+    (lambda: small_net().predict(scipy.sparse.coo_matrix(np.eye(4))), TypeError, r"got format 'coo'; .*\.tocsr\(\)"),
+    (
+        lambda: Sequential([Tanh()], (4,)).predict(scipy.sparse.csr_array(np.eye(4, dtype=np.float32))),
+        TypeError,
+        r"takes sparse batches is Dense or Dropout .*\.toarray\(\)",
+    ),
+    (lambda: small_net().forward(np.ma.masked_invalid(np.ones((2, 4)))), TypeError, r"\.filled\(value\)"),
+    (lambda: Sequential([ReLU()], ()), ValueError, "input_shape: expected at least one size"),
     (lambda: Sequential([Dense(3)], (4, 4)), ValueError, r"\(4, 4\); put Flatten\(\) before it \(layer 0"),
     (lambda: Sequential([ReLU(), Conv2d(3, 5)], (4, 4, 1)), ValueError, r"kernel \(5, 5\) is larger .*\(layer 1"),
     (lambda: small_net().forward(np.ones((2, 5), np.float32)), ValueError, r"expected shape \(N, 4\), got \(2, 5\)"),

@@ -724,6 +724,23 @@ def test_arguments_stay_what_they_were_made_with(name):
     optimizer.lr = 0.2  # this one is asked for at every step
 
 
+def test_arrays_stay_where_they_are():
+    """A kernel has no bounds checks: a shorter one would end the process."""
+    optimizer = Adam(np.zeros(3))
+    with pytest.raises(AttributeError, match=r"Adam\.params: expected to stay the array that it was made over"):
+        optimizer.params = np.zeros(4)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        optimizer.state["m"] = np.zeros(1)
+    with pytest.raises(AttributeError, match=r"write state\[name\]\[\.\.\.\] = value"):
+        optimizer.state = {}
+    optimizer.params += 1
+    optimizer.state["m"][...] = 1
+    optimizer.params.flags.writeable = False
+    with pytest.raises(ValueError, match="got them read-only"):
+        optimizer.step(np.ones(3))
+    assert optimizer.t == 0
+
+
 def test_adamw_stays_adamw():
     optimizer = AdamW(np.zeros(3))
     with pytest.raises(AttributeError, match=r"AdamW\.decoupled_weight_decay: expected to stay True, got False"):
@@ -733,4 +750,6 @@ def test_adamw_stays_adamw():
 def test_a_rate_that_the_parameters_can_not_hold_is_refused():
     with pytest.raises(ValueError, match=r"SGD: lr: expected a number that float32 can hold, got 1e\+39"):
         SGD(np.zeros(3, np.float32), lr=1e39)
+    with pytest.raises(ValueError, match=r"SGD: lr: expected a number that float32 can hold, got 1e-46"):
+        SGD(np.zeros(3, np.float32), lr=1e-46)
     assert SGD(np.zeros(3), lr=1e39).lr == 1e39

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -40,6 +42,17 @@ def test_refusals(restored, count, kind, message):
     with pytest.raises(kind, match=message):
         threads.set_threads(count)
     assert threads.get_threads() == restored
+
+
+def test_what_numba_can_not_read_is_left_out_with_a_warning():
+    code = "import scratchnet as s; from scratchnet import kernels; print(s.threads.get_threads())"
+    odd = {"NUMBA_NUM_THREADS": "-3", "NUMBA_THREADING_LAYER": "bogus"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | odd, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(done.stdout) >= 1
+    assert "NUMBA_NUM_THREADS: expected an integer >= 1, got '-3'; all cores are taken" in done.stderr
+    assert "NUMBA_THREADING_LAYER: expected one of default, safe" in done.stderr
 
 
 def test_this_process_may_use_threads():

@@ -310,6 +310,8 @@ def test_float_targets_need_the_shape_of_the_outputs():
         ),
         ({"y": np.where(np.arange(50) == 41, 7, Y)}, ValueError, r"train: y: .* from 0 to 1 .*, got 7 at index 41"),
         ({"after_epoch": None}, TypeError, "train: after_epoch: expected a function such as lambda progress: None"),
+        ({"loss": "mse"}, TypeError, "train: loss: expected a function such as softmax_cross_entropy, got 'mse'"),
+        ({"loss": lambda *a, ops: 1.0}, TypeError, r"train: loss: expected one that returns \(loss, gradient\)"),
         ({"should_stop": True}, TypeError, "train: should_stop: expected a function"),
         ({"progress": {}}, TypeError, "train: progress: expected a Progress, got dict; .*Progress.from_json"),
     ],

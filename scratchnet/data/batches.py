@@ -37,7 +37,9 @@ class Rows:
     def __init__(self, array: np.ndarray, index: np.ndarray) -> None:
         if not is_plain_array(index) or index.ndim != 1 or index.dtype.kind not in "iu":
             raise TypeError(f"Rows: index: expected a 1-D array of integers, got {index!r:.60}")
-        self.array, self.index = array, index
+        if not is_plain_array(array) or array.ndim == 0:
+            raise TypeError(f"Rows: array: expected a NumPy array with rows, got {type(array).__name__}")
+        self.array, self.index = array.view(), index.view()  # of shapes of their own
         self.shape, self.dtype = (len(index), *array.shape[1:]), array.dtype
 
     def __len__(self) -> int:

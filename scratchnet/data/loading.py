@@ -37,7 +37,7 @@ def load(name_or_id: str | os.PathLike[str], data_dir: str | os.PathLike[str] | 
 
     The first load decodes into scratchnet's cache, later ones map that copy into memory. A folder is decoded again when
     the path, size or time of one of its files changes. What came from the Hub is kept at the revision it then had, and
-    the Hub is not asked again: remove the folder `data` in the cache to fetch the newest.
+    the Hub is not asked again: remove the folder `decoded-datasets` in the cache to fetch the newest.
 
     Args:
         name_or_id: digits, mnist, fashion_mnist, cifar10 or imdb; an id on the Hub; or a folder in the Hub's layout.
@@ -91,7 +91,7 @@ def _find(name_or_id: str, data_dir: str | os.PathLike[str] | None) -> tuple[str
     else:
         looked = f"in the local mirror (no folder {mirror / name})"
     opened = partial(hub.open_repository, name, looked)
-    return name, f"{slug(name)}-hub", partial(_write, opened)
+    return name, f"{slug(name)}-{hashlib.sha256(name.encode()).hexdigest()[:16]}-hub", partial(_write, opened)
 
 
 def _directory(folder: Path, name: str) -> tuple[str, str, Writer]:
@@ -135,15 +135,20 @@ def _mirror(data_dir: str | os.PathLike[str] | None) -> Path | None:
 
 
 def fingerprint_directory(folder: Path) -> str:
-    """A hash of the relative path, size and time of every file; hidden ones are left out, as `datasets` does."""
-    digest = hashlib.sha256()
+    """A hash of where a folder is, and of the relative path, size and times of every file in it.
+
+    Hidden files are left out, as `datasets` does. A copy of the folder elsewhere is another one: what unpacks or copies
+    a folder may give files of one size one time.
+    """
+    digest = hashlib.sha256(os.path.realpath(folder).encode(errors="surrogateescape") + b"\n")
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__")))
         for file in sorted(f for f in files if not f.startswith((".", "__"))):
             path = Path(parent, file)
             status = path.stat()
             shown = path.relative_to(folder).as_posix()
-            digest.update(f"{shown}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+            line = f"{shown}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -73,6 +73,8 @@ def hold_out(split: Split, fraction: float = 0.1, seed: int = 0) -> tuple[Split,
     """
     if not isinstance(split, Split):
         raise TypeError(f"hold_out: split: expected a Split, got {type(split).__name__}; make one with Split(x, y)")
+    if not hasattr(split.x, "shape") or not hasattr(split.y, "shape"):
+        raise TypeError("hold_out: split: expected arrays in it, got lists or the like; convert them with np.asarray")
     if split.x.shape[:1] != split.y.shape:
         raise ValueError(
             "hold_out: split: expected one label per row, "

@@ -1,8 +1,8 @@
 """The decoded copy of a dataset: .npy files and a manifest, written once, memory-mapped from then on.
 
-One folder per dataset in scratchnet's cache, `data/<name>-<key>`. Every file is written beside its place and moved
-there whole; the manifest comes last and holds the size and hash of the others. So a folder with a fitting manifest is
-complete, and any other is made again. All of it may be deleted at any time.
+One folder per dataset in scratchnet's cache, `decoded-datasets/<name>-<key>`. Every file is written beside its place
+and moved there whole; the manifest comes last and holds the size and hash of the others. So a folder with a fitting
+manifest is complete, and any other is made again. All of it may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scratchnet.cache import private_folder
 from scratchnet.files import whole
 
 FORMAT = 1  # raise it when older folders must not be read any more
-MANIFEST = "manifest.json"
+FOLDER, MANIFEST = "decoded-datasets", "manifest.json"
 READING = "reading-"  # how folders begin in which `datasets` works while a dataset is decoded
 ABANDONED = 24 * 3600  # seconds after which such a folder is taken for the remains of a killed process
 HASHED = 1 << 28  # bytes of an array, at most, that is hashed at each load
@@ -72,7 +72,7 @@ def prepare(folder: Path) -> None:
 def root() -> Path:
     """Where all folders are; without a usable cache, a temporary one that ends with the process (one warning)."""
     try:
-        return private_folder("data")
+        return private_folder(FOLDER)
     except OSError as error:
         return _temporary_root(str(error))
 

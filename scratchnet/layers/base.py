@@ -7,17 +7,19 @@ buffers, and makes sure that a backward pass follows its own forward pass.
 
 from __future__ import annotations
 
-from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from scratchnet.arrays import Shape, check_array, show_shape
+from scratchnet.attributes import assigned_once
 
 DETACHED = (
     "{owner}.{name} is a view into the net's flat array, and assigning would detach it; write layer.{name}[...] = value"
 )
+
+STATE = "{owner}.{name}: expected to stay the array that the layer made; write layer.{name}[...] = value"
 
 
 class Layer:
@@ -92,6 +94,8 @@ class Layer:
             x = self._check_batch(x)
             self._x_shape, self._dy_shape = x.shape, (x.shape[0], *self.output_shape)
         self._kept = None
+        if train and type(x) is np.ndarray:
+            x = x.view()  # of a shape of its own, which backward counts on
         return self._forward(x, train)
 
     def backward(self, dy: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
@@ -150,7 +154,7 @@ class Layer:
             views |= {"bias": np.zeros(units, dtype), "dbias": np.empty(units, dtype)}
         for name, view in views.items():
             if not isinstance(getattr(type(self), name, None), property):
-                setattr(type(self), name, array_to_keep(name, DETACHED))
+                setattr(type(self), name, assigned_once(name, DETACHED))
             setattr(self, f"_{name}", view)
         self._bound = True
 
@@ -207,20 +211,3 @@ class Layer:
             raise ValueError(
                 f"{self._name()}: expected examples of shape {meaning}, got {show_shape(input_shape)}; {remedy}"
             )
-
-
-def array_to_keep(name: str, refusal: str) -> Any:
-    """A property for an array that others look into: assigned once, written in place from then on.
-
-    `layer.weight -= step` assigns the same array again, after it has written, and passes. Another array is refused by
-    an AttributeError that says `refusal`, in which {owner} and {name} are filled in.
-    """
-
-    def write(owner: Any, value: Any) -> None:
-        held = getattr(owner, f"_{name}", None)
-        if held is None:
-            setattr(owner, f"_{name}", value)
-        elif value is not held:
-            raise AttributeError(refusal.format(owner=type(owner).__name__, name=name))
-
-    return property(attrgetter(f"_{name}"), write)

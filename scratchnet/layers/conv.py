@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scratchnet.arrays import Shape, check_callable, check_integer, check_pair
+from scratchnet.attributes import FIXED, assigned_once
 from scratchnet.initializers import Initializer, he_normal
 from scratchnet.layers.base import Layer
 from scratchnet.layers.windows import Pair, check_padding, place_windows, show_windows
@@ -30,6 +31,9 @@ class Conv2d(Layer):
 
     weight: np.ndarray
     dweight: np.ndarray
+    kernel_size: Pair = assigned_once("kernel_size", FIXED)
+    stride: Pair = assigned_once("stride", FIXED)
+    padding: Pair | str = assigned_once("padding", FIXED)
 
     def __init__(
         self,

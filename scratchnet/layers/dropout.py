@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from scratchnet.arrays import Shape, check_csr, check_number, is_sparse
-from scratchnet.layers.base import Layer
+from scratchnet.attributes import assigned_once
+from scratchnet.layers.base import STATE, Layer
 
 
 class Dropout(Layer):
@@ -20,6 +21,8 @@ class Dropout(Layer):
     Args:
         p: probability of DROPPING, 0 <= p < 1.
     """
+
+    step: np.ndarray = assigned_once("step", STATE)
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()

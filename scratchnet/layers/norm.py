@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from scratchnet.arrays import Shape, check_number
-from scratchnet.layers.base import Layer
+from scratchnet.attributes import assigned_once
+from scratchnet.layers.base import STATE, Layer
 
 
 class _BatchNorm(Layer):
@@ -17,6 +18,8 @@ class _BatchNorm(Layer):
     weight: np.ndarray
     dweight: np.ndarray
     dbias: np.ndarray
+    running_mean: np.ndarray = assigned_once("running_mean", STATE)
+    running_var: np.ndarray = assigned_once("running_var", STATE)
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()

@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 
 from scratchnet.arrays import Shape, check_pair
+from scratchnet.attributes import FIXED, assigned_once
 from scratchnet.layers.base import Layer
 from scratchnet.layers.windows import Pair, check_padding, place_windows, show_windows
 
 
 class _Pool2d(Layer):
     """What both window poolings share: their arguments, shapes and buffers."""
+
+    kernel_size: Pair = assigned_once("kernel_size", FIXED)
+    stride: Pair = assigned_once("stride", FIXED)
+    padding: Pair | str = assigned_once("padding", FIXED)
 
     def __init__(
         self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair | str = 0

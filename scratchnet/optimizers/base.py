@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from scratchnet.arrays import check_array, check_in_place, check_integer, check_number, check_ops
+from scratchnet.attributes import assigned_once
 
 LearningRate = float | Callable[[int], float]
 Betas = tuple[float, float]
@@ -29,6 +30,12 @@ class Optimizer:
         ops: the floor it runs on, the module kernels or reference.
     """
 
+    params: np.ndarray = assigned_once(
+        "params", "{owner}.{name}: expected to stay the array that it was made over; make another optimizer"
+    )
+    state: Mapping[str, np.ndarray] = assigned_once(
+        "state", "{owner}.{name}: expected to stay the arrays that it made; write state[name][...] = value"
+    )
     arguments: tuple[str, ...] = ()  # names of the hyperparameters beside lr; a subclass keeps each as an attribute
     fixed: tuple[str, ...] = ()  # names of attributes that, as arguments, keep their first value
     scalars: tuple[str, ...] = ()  # names of attributes that change with the steps and are saved, beside t
@@ -38,7 +45,8 @@ class Optimizer:
         self.lr = lr
         self.ops = check_ops(f"{self._name()}: ops", ops)
         self.t = 0
-        self.state: dict[str, np.ndarray] = {}
+        self._arrays: dict[str, np.ndarray] = {}
+        self.state = MappingProxyType(self._arrays)
         self._unused = np.empty(0, params.dtype)
 
     def __repr__(self) -> str:
@@ -61,7 +69,8 @@ class Optimizer:
     @lr.setter
     def lr(self, lr: LearningRate) -> None:
         self._lr = lr if callable(lr) else self._number("lr", lr, include_low=False)
-        if not callable(lr) and lr > float(np.finfo(self.params.dtype).max):
+        kind = np.finfo(self.params.dtype)
+        if not callable(lr) and not float(kind.smallest_subnormal) <= lr <= float(kind.max):
             raise ValueError(f"{self._name()}: lr: expected a number that {self.params.dtype} can hold, got {lr}")
 
     def current_lr(self) -> float:
@@ -78,12 +87,14 @@ class Optimizer:
             grads: (P,) dLoss/dparams, of the dtype of params. Read. NaN in it becomes NaN in the parameter.
 
         Raises:
-            TypeError, ValueError: grads has another dtype or shape, or is (a view of) the parameters themselves; or the
-                schedule returned no finite number >= 0. Then no step is done or counted.
+            TypeError, ValueError: grads has another dtype or shape, or is (a view of) the parameters themselves; these
+                are read-only; or the schedule returned no finite number >= 0. Then no step is done or counted.
         """
         grads = check_array(f"{self._name()}.step: grads", grads, self.params.dtype, self.params.shape)
         if np.may_share_memory(grads, self.params):
             raise ValueError(f"{self._name()}.step: grads: expected an array of its own, got memory shared with params")
+        if not self.params.flags.writeable:
+            raise ValueError(f"{self._name()}.step: expected params that can be written, got them read-only")
         lr = self.current_lr()
         self.t += 1
         self._update(grads, lr)
@@ -138,10 +149,10 @@ class Optimizer:
     def _allocate(self, name: str, used: bool = True, value: float = 0.0) -> None:
         """Make a state array, unless this mode has no use for it: an operation then gets an empty one."""
         if used:
-            self.state[name] = np.full_like(self.params, value)
+            self._arrays[name] = np.full_like(self.params, value)
 
     def _array(self, name: str) -> np.ndarray:
-        return self.state.get(name, self._unused)
+        return self._arrays.get(name, self._unused)
 
     def _number(self, name: str, value: Any, high: float = math.inf, **limits: bool) -> float:
         """Check a hyperparameter: at least 0, below `high`."""
