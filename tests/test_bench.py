@@ -141,12 +141,15 @@ def limits():
 
 
 @pytest.mark.jit_only
-def test_no_kernel_and_no_product_of_numpy_beats_the_peak(limits):
-    a = np.ones((512, 512), np.float32)
-    time_of = measure({"blas": Variant(lambda: a @ a, limits.threads)}, 0.05)["blas"].best
-    alone = limits.peak[1]  # two threads that share a core for a moment have no more
-    assert 2 * 512**3 / time_of <= 1.1 * limits.threads * alone
-    assert limits.peak[limits.threads] >= limits.peak[1] > 1e9
+def test_no_kernel_and_no_product_of_numpy_beats_the_peak():
+    a, shares = np.ones((512, 512), np.float32), []
+    for _ in range(3):  # another program may take the core while one of both is measured
+        limits = Limits(threads.get_threads(), 0.02)
+        assert limits.peak[limits.threads] >= limits.peak[1] > 1e9
+        time_of = measure({"blas": Variant(lambda: a @ a, limits.threads)}, 0.05)["blas"].best
+        alone = limits.peak[1]  # two threads that share a core for a moment have no more
+        shares.append(2 * 512**3 / time_of / (limits.threads * alone))
+    assert min(shares) <= 1.1
 
 
 @pytest.mark.jit_only
