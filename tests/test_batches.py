@@ -196,11 +196,12 @@ def test_what_does_not_fit_is_refused_before_the_first_batch(change, error, mess
         batches(**{"x": X, "y": Y, **change})
 
 
-def test_nan_is_found_wherever_it_is():
-    x = np.zeros((9000, 2))
-    x[8999, 1] = np.nan
-    with pytest.raises(ValueError, match=r"got nan at index \(8999, 1\)"):
-        batches(x, np.zeros(9000, np.int64))
+@pytest.mark.parametrize("rows", [1, 4096, 4097, 8193, 9000])
+def test_nan_is_found_wherever_it_is(rows):
+    x = np.zeros((rows, 2))
+    x[-1, 1] = np.nan
+    with pytest.raises(ValueError, match=rf"got nan at index \({rows - 1}, 1\)"):
+        batches(x, np.zeros(rows, np.int64))
 
 
 def test_scale_takes_pixels_only():
@@ -245,6 +246,12 @@ def test_hold_out_is_fixed_by_its_seed_and_shares_the_images():
     train, validation = hold_out(split, 0.4)
     assert train.x.array.base is X and validation.x.array.base is X
     assert train.x.shape == (6, 2, 3, 1) and train.x.dtype == np.uint8 and len(train.x) == 6
+
+
+def test_the_largest_remainder_gets_the_row_that_is_left():
+    """.3 of 7 is 2.1, .3 of 3 is .9."""
+    _, validation = hold_out(Split(X, np.repeat([0, 1], [7, 3])), 0.3)
+    assert sorted(validation.y) == [0, 0, 1]
 
 
 def test_hold_out_of_a_held_out_part():

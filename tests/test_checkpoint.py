@@ -92,6 +92,23 @@ def test_what_json_can_not_hold_is_a_clear_error(tmp_path):
         save_checkpoint(tmp_path / "c.safetensors", make()[0], progress={"a": np.float32(1)})
 
 
+def test_state_of_any_layout_and_rank_comes_back(tmp_path):
+    class Counting(ReLU):
+        def __init__(self):
+            super().__init__()
+            self.table, self.count = np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(7)
+
+        def state(self):
+            return {"table": self.table, "count": self.count}
+
+    net, other = (Sequential([Dense(2), Counting()], (3,)) for _ in range(2))
+    other.layers[1].table[...], other.layers[1].count[...] = 0, 0
+    save_checkpoint(tmp_path / "c.safetensors", net)
+    restore(load_checkpoint(tmp_path / "c.safetensors"), other)
+    for name, value in net.state().items():
+        np.testing.assert_array_equal(other.state()[name], value)
+
+
 @pytest.mark.parametrize("part", ["progress", "config"])
 def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, part):
     path = tmp_path / "c.safetensors"

@@ -14,14 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 from hub_layout import IMAGES, pixels, png, rows, write, write_images
 
 import scratchnet
 from scratchnet.__main__ import main
 from scratchnet.checkpoint import load_checkpoint, save_checkpoint
+from scratchnet.data import load
 from scratchnet.files import locked
-from scratchnet.runs import Run
+from scratchnet.runs import Run, RunConfig
 
 pytestmark = pytest.mark.jit_only
 
@@ -271,6 +273,17 @@ def test_argparse_refusals_exit_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+def test_held_out_rows_are_not_trained_on_and_do_not_depend_on_the_seed(here):
+    digits, held = load("digits"), []
+    for seed in (0, 1):
+        config = RunConfig("digits", "mlp", "adam", 1e-3, "constant", 1, 32, 0.0, 0.0, seed, "float32", "kernels", 0.2)
+        run = Run(here / "run", config, digits)
+        training, validation = run.training.x.index, run.validation.x.index
+        np.testing.assert_array_equal(np.sort([*training, *validation]), np.arange(len(digits.train)))
+        held.append(validation)
+    np.testing.assert_array_equal(*held)
 
 
 def test_a_run_is_never_overwritten(here, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 import processes
@@ -22,6 +23,14 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
     assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]
     write_whole(path, "é\n")
     assert path.read_bytes() == b"\xc3\xa9\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a folder can be forced to disk")
+def test_file_and_rename_are_forced_to_disk(tmp_path, monkeypatch):
+    forced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: forced.append(stat.S_ISDIR(os.fstat(handle).st_mode)))
+    write_whole(tmp_path / "a", "text")
+    assert forced == [False, True]
 
 
 def test_files_of_killed_processes_are_swept_and_no_others(tmp_path):

@@ -210,6 +210,16 @@ def test_summary_counts_parameters_and_memory():
     assert abs(float(total[-2]) * unit - held) <= 0.05 * unit
 
 
+def test_a_gradient_that_comes_back_as_a_batch_is_copied():
+    """The next backward writes its own dx over it, maybe before it has read all of x."""
+    net = Sequential([Dense(4)], (4,))
+    x = np.ones((3, 4), np.float32)
+    net.forward(x, train=True)
+    dx = net.backward(x, input_gradient=True)
+    net.forward(dx, train=True)
+    assert not np.may_share_memory(net.layers[0]._kept[0], dx)
+
+
 def test_many_threads_may_predict():
     net = Sequential([Dense(64), ReLU(), Dense(3)], (16,))
     batches = [np.full((rows, 16), rows, np.float32) for rows in (3, 5, 9, 17)]

@@ -724,6 +724,15 @@ def test_arguments_stay_what_they_were_made_with(name):
     optimizer.lr = 0.2  # this one is asked for at every step
 
 
+@pytest.mark.parametrize("method", [Adam, AdamW, Adamax, RAdam])
+def test_a_first_step_is_corrected_by_the_rates_that_the_moments_had(method):
+    """In float32, .999 is .99900001: corrected by another one, the step would be 6e-6 off."""
+    params = np.zeros(1, np.float32)
+    method(params, lr=1.0, eps=0.0, weight_decay=0.0).step(np.full(1, 0.125, np.float32))
+    expected = -0.125 if method is RAdam else -1  # its first steps are not divided by v
+    assert abs(params[0] - expected) <= 2 * np.finfo(np.float32).eps
+
+
 def test_arrays_stay_where_they_are():
     """A kernel has no bounds checks: a shorter one would end the process."""
     optimizer = Adam(np.zeros(3))

@@ -48,6 +48,20 @@ def test_max_pool_of_nan_and_infinity_equals_loops(ops, geometry, seed):
 
 
 @BOTH_FLOORS
+def test_inputs_of_any_steps_are_understood(ops):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 8, 8, 32))[..., ::2], rng.standard_normal((2, 4, 4, 32))[..., ::2]
+    results = []
+    for image, gradient in ((x, dy), (x.copy(), dy.copy())):
+        y, index, dx = np.empty(dy.shape), np.empty(dy.shape, np.uint8), np.empty(x.shape)
+        ops.max_pool2d_forward(y, index, image, (2, 2), (2, 2), (0, 0))
+        ops.max_pool2d_backward(dx, gradient, index, (2, 2), (2, 2), (0, 0))
+        results.append((y, index, dx))
+    for got, want in zip(*results):
+        np.testing.assert_array_equal(got, want)
+
+
+@BOTH_FLOORS
 def test_padding_never_wins(ops):
     """Of -inf cells alone the first one in the image wins, so that backward has a place to write to."""
     x = np.full((1, 2, 2, 1), -np.inf, np.float32)

@@ -12,7 +12,7 @@ import pytest
 from scratchnet import Sequential, optimizers, schedules
 from scratchnet.layers import BatchNorm1d, Dense, Dropout, ReLU
 from scratchnet.losses import binary_cross_entropy, mse, softmax_cross_entropy
-from scratchnet.training import DivergenceError, History, Progress, evaluate, train
+from scratchnet.training import DivergenceError, History, Progress, count_right, evaluate, train
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((50, 6)).astype(np.float32)
@@ -335,6 +335,18 @@ def test_a_loss_may_return_any_kind_of_number():
         progress = train(net, adam, X, Y, batch_size=8, loss=loss)
         assert type(progress.history.rows[0]["loss"]) is float
         json.dumps(progress.to_json())
+
+
+def test_accuracy_counts_every_batch():
+    net = Sequential([Dense(2)], (6,))
+    progress = train(net, optimizers.SGD(net.params, lr=1e-30), X, Y, batch_size=8)
+    assert progress.history.rows[0]["accuracy"] == count_right(net.forward(X), Y) / 50
+
+
+def test_parameters_spoilt_before_a_stop_are_not_saved():
+    net = Sequential([Dense(2)], (6,))
+    with pytest.raises(DivergenceError, match="after batch 1 parameter"):
+        train(net, optimizers.SGD(net.params, lr=3e38), 1e3 * X, Y, batch_size=8, should_stop=lambda: True)
 
 
 def test_parameters_spoilt_by_the_last_batch_are_not_saved():

@@ -151,6 +151,13 @@ def test_the_stated_error_holds_on_normal_data(geometry, dtype):
     assert within(found, dtype), found
 
 
+@pytest.mark.jit_only
+def test_images_of_more_than_two_chunks():
+    images = 2 * winograd.CHUNK + 6
+    shapes = (images, 4, 4, 16), (3, 3, 16, 16), (16,), (images, 4, 4, 16)
+    assert max(errors(normal(shapes, "float64"), (1, 1))) <= BOUND["float64"]
+
+
 @pytest.mark.parametrize("size", [3, 5])
 def test_a_worse_error_would_be_seen(size):
     """Weights wrong by 0.1 % break the bound."""

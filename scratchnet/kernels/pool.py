@@ -22,7 +22,8 @@ def max_pool2d_forward(
 ) -> None:
     """y = max over the window, index = which cell; see reference.max_pool2d_forward."""
     pool = winners.plan(x.shape[1:3], y, kernel_size, stride, padding)
-    functions, addresses = winners.functions(y.dtype), addresses_of(y, index, np.ascontiguousarray(x))
+    x = np.ascontiguousarray(x)
+    functions, addresses = winners.functions(y.dtype), addresses_of(y, index, x)
     _max_pool.launch(worth_threads(x.size), y.shape[0], pool, functions, addresses)
 
 
