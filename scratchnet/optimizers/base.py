@@ -90,10 +90,11 @@ class Optimizer:
             TypeError, ValueError: grads has another dtype or shape, or is (a view of) the parameters themselves; these
                 are read-only; or the schedule returned no finite number >= 0. Then no step is done or counted.
         """
-        grads = check_array(f"{self._name()}.step: grads", grads, self.params.dtype, self.params.shape)
-        if np.may_share_memory(grads, self.params):
+        params = self.params
+        grads = check_array(f"{self._name()}.step: grads", grads, params.dtype, params.shape)
+        if np.may_share_memory(grads, params):
             raise ValueError(f"{self._name()}.step: grads: expected an array of its own, got memory shared with params")
-        if not self.params.flags.writeable:
+        if not params.flags.writeable:
             raise ValueError(f"{self._name()}.step: expected params that can be written, got them read-only")
         lr = self.current_lr()
         self.t += 1
