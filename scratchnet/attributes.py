@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
+
+import numpy as np
 
 FIXED = "{owner}.{name}: expected to stay what the layer was made with; make another layer, and a net of it"
 
@@ -23,3 +26,26 @@ def assigned_once(name: str, refusal: str) -> Any:
             raise AttributeError(refusal.format(owner=type(owner).__name__, name=name))
 
     return property(attrgetter(f"_{name}"), write)
+
+
+class HeldArrays(Mapping[str, np.ndarray]):
+    """Arrays by name, which can be written, as in `held[name] *= 2`, but not replaced by others."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self._arrays = arrays  # whoever keeps this dict may add to it
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if value is not self._arrays.get(name):
+            raise TypeError(f"expected {name!r} to stay the array it is; write [{name!r}][...] = value")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return repr(self._arrays)

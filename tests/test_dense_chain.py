@@ -170,7 +170,7 @@ def test_the_summary_says_what_runs_as_one():
     assert ["joined to layer 4" in row for row in rows[:5]] == [True] * 4 + [False]
     assert "joined" not in mlp(join=False).summary()
     net.forward(np.zeros((64, 6), np.float32), train=True)
-    net.backward(np.zeros((64, 3), np.float32), input_gradient=True)
+    net.backward(np.zeros((64, 3), np.float32))
     held = sum(b.nbytes for b in net._steps[0]._buffers.values()) + 2 * net.params.nbytes
     assert all(not layer._buffers for layer in net.layers)
     assert abs(float(rows[-1].split()[-2]) * 1024 - held) <= 0.05 * held

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from scratchnet.arrays import check_array, check_in_place, check_integer, check_number, check_ops
-from scratchnet.attributes import assigned_once
+from scratchnet.attributes import HeldArrays, assigned_once
 
 LearningRate = float | Callable[[int], float]
 Betas = tuple[float, float]
@@ -46,7 +46,7 @@ class Optimizer:
         self.ops = check_ops(f"{self._name()}: ops", ops)
         self.t = 0
         self._arrays: dict[str, np.ndarray] = {}
-        self.state = MappingProxyType(self._arrays)
+        self.state = HeldArrays(self._arrays)
         self._unused = np.empty(0, params.dtype)
 
     def __repr__(self) -> str:
