@@ -153,10 +153,11 @@ def command_bench(parsed: argparse.Namespace) -> int:
     for line in bench.lines():
         print(line, flush=True)
     if parsed.json:
-        if Path(parsed.json).exists() and not Path(parsed.json).is_file():  # a device, a pipe
-            Path(parsed.json).write_text(json.dumps(bench.results()) + "\n")
+        path = Path(parsed.json)
+        if path.exists() and not path.is_file():  # a device, a pipe
+            path.write_text(json.dumps(bench.results()) + "\n")
         else:
-            write_json(parsed.json, bench.results())
+            write_json(path, bench.results())
         print(f"written: {parsed.json}")
     if parsed.plot:
         bench.plot(parsed.plot)

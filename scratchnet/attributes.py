@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-FIXED = "{owner}.{name}: expected to stay what the layer was made with; make another layer, and a net of it"
-
 
 def assigned_once(name: str, refusal: str) -> Any:
     """A property that takes one value, and from then on only that same object.

@@ -240,8 +240,7 @@ def _check_data(net: Sequential, x: Any, y: Any, validation: Any, loss: Loss) ->
         if not getattr(array, "shape", ()) or not hasattr(array, "dtype"):
             wanted = "a NumPy array or CSR" if name == "x" else "a NumPy array"
             raise TypeError(f"train: {name}: expected {wanted}, got {show_kind(array)}; convert it with np.asarray")
-    if loss is softmax_cross_entropy and _are_labels(y):  # which would name a place in a shuffled batch
-        check_labels("train: y", y, y.shape[0], net.output_shape[-1])
+    _check_classes("train: y", y, net, loss)
     if validation is None:
         return
     if not (isinstance(validation, (tuple, list)) and len(validation) == 2):
@@ -258,8 +257,13 @@ def _check_data(net: Sequential, x: Any, y: Any, validation: Any, loss: Loss) ->
     if _are_labels(targets) != _are_labels(y) or targets.shape[1:] != y.shape[1:]:
         wanted, got = (f"{t.dtype} of shape {show_shape((None, *t.shape[1:]))}" for t in (y, targets))
         raise ValueError(f"train: validation: y: expected what y is, {wanted}, got {got}")
-    if loss is softmax_cross_entropy and _are_labels(targets):
-        check_labels("train: validation: y", targets, targets.shape[0], net.output_shape[-1])
+    _check_classes("train: validation: y", targets, net, loss)
+
+
+def _check_classes(name: str, y: np.ndarray, net: Sequential, loss: Loss) -> None:
+    """Refuse labels that are no class of the net: the loss would name a place in a batch, which may be shuffled."""
+    if loss is softmax_cross_entropy and _are_labels(y):
+        check_labels(name, y, y.shape[0], net.output_shape[-1])
 
 
 def _check_progress(progress: Any, batch_size: int, rows: int) -> None:

@@ -326,13 +326,17 @@ def test_a_checkpoint_with_other_contents_is_a_clean_error(here, capsys, change,
 
 
 @pytest.mark.skipif(os.name != "posix", reason="named pipes")
-def test_settings_that_can_not_be_read_are_written_anew(here):
+def test_settings_that_can_not_be_read_are_written_anew(here, capsys):
     main([*QUICK, "--quiet", "--out", "run"])
     path = Path("run/config.json")
     good = path.read_text()
     path.write_text("[" * 100_000)
     assert main(["train", "--resume", "run", "--quiet"]) == 0
     assert path.read_text() == good
+    path.unlink()
+    os.mkfifo(path)  # nobody writes into it: to read from it would take for ever
+    assert main(["train", "--resume", "run", "--quiet"]) == 1
+    assert "config.json: what is there is not a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["evaluate", "absent"], ["train", "--resume", "absent"]])

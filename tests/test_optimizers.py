@@ -352,29 +352,27 @@ def test_amsgrad_converges_where_adam_does_not():
     assert ends[True] <= -0.98
 
 
+def on_both_floors(method, size, steps, **arguments):
+    """Where the parameters end, in float32, on the reference floor and on the kernels."""
+    ends = []
+    for floor in (reference, kernels):
+        params = np.linspace(-1, 1, size, dtype=np.float32)
+        optimizer = method(params, **arguments, ops=floor)
+        for t in range(steps):
+            optimizer.step(params * np.float32(0.3) + np.float32(math.sin(t)))
+        ends.append(params)
+    return ends
+
+
 @METHODS
 def test_both_floors_take_the_same_path(method):
     """Bit for bit, in float32: see kernels/updates.py."""
-    paths = []
-    for floor in (reference, kernels):
-        params = np.linspace(-1, 1, 50, dtype=np.float32)
-        optimizer = method(params, **EVERYTHING[method.__name__], ops=floor)
-        for t in range(10):
-            optimizer.step(params * np.float32(0.3) + np.float32(math.sin(t)))
-        paths.append(params)
-    np.testing.assert_array_equal(*paths)
+    np.testing.assert_array_equal(*on_both_floors(method, 50, 10, **EVERYTHING[method.__name__]))
 
 
 def test_both_floors_round_dampening_alike():
     """1 - .058 rounded once is another float32 than 1 less a rounded .058."""
-    paths = []
-    for floor in (reference, kernels):
-        params = np.linspace(-1, 1, 500, dtype=np.float32)
-        optimizer = SGD(params, 0.1, momentum=0.9, dampening=0.058, ops=floor)
-        for t in range(20):
-            optimizer.step(params * np.float32(0.3) + np.float32(math.sin(t)))
-        paths.append(params)
-    np.testing.assert_array_equal(*paths)
+    np.testing.assert_array_equal(*on_both_floors(SGD, 500, 20, lr=0.1, momentum=0.9, dampening=0.058))
 
 
 @METHODS

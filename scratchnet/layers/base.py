@@ -19,6 +19,7 @@ DETACHED = (
     "{owner}.{name} is a view into the net's flat array, and assigning would detach it; write layer.{name}[...] = value"
 )
 
+FIXED = "{owner}.{name}: expected to stay what the layer was made with; make another layer, and a net of it"
 STATE = "{owner}.{name}: expected to stay the array that the layer made; write layer.{name}[...] = value"
 
 

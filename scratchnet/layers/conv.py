@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from scratchnet.arrays import Shape, check_callable, check_integer, check_pair
-from scratchnet.attributes import FIXED, assigned_once
+from scratchnet.attributes import assigned_once
 from scratchnet.initializers import Initializer, he_normal
-from scratchnet.layers.base import Layer
+from scratchnet.layers.base import FIXED, Layer
 from scratchnet.layers.windows import Pair, check_padding, place_windows, show_windows
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from scratchnet.arrays import Shape, check_pair
-from scratchnet.attributes import FIXED, assigned_once
-from scratchnet.layers.base import Layer
+from scratchnet.attributes import assigned_once
+from scratchnet.layers.base import FIXED, Layer
 from scratchnet.layers.windows import Pair, check_padding, place_windows, show_windows
 
 
