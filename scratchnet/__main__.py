@@ -124,10 +124,10 @@ def command_gradcheck(parsed: argparse.Namespace) -> int:
     failed = 0
     for name, count, report in check_everything(OPS[parsed.ops]):
         failed += not report.passed
-        print(f"{name:<44} {count:>10,} {report.max_error:>14.1e}  {'ok' if report.passed else 'WRONG'}", flush=True)
+        print(f"{name:<44} {count:>10,} {report.max_error:>14.1e}  {report.verdict}", flush=True)
         if not report.passed:
             print(report)
-    print(f"{failed} wrong" if failed else "every gradient agrees with finite differences")
+    print(f"{failed} failed" if failed else "every gradient agrees with finite differences")
     return 1 if failed else 0
 
 

@@ -22,6 +22,7 @@ Loss = Callable[[np.ndarray, Any], tuple[float, np.ndarray]]
 
 STEPS = (1e-4, 1e-5, 1e-6)  # the first that crosses no kink is used
 TRUSTED = 0.3  # at least this share must have been checked for a verdict
+VERDICTS = ("ok", "NOT CHECKED", "WRONG")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,11 @@ class Row:
     checked: int
     skipped: int
     max_error: float
-    passed: bool
+    verdict: str  # one of VERDICTS
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == VERDICTS[0]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class Report:
         return all(row.passed for row in self.rows)
 
     @property
+    def verdict(self) -> str:
+        """The worst of all rows."""
+        return max((row.verdict for row in self.rows), key=VERDICTS.index)
+
+    @property
     def max_error(self) -> float:
         """The largest relative error of all rows (NaN if there is one)."""
         return float(np.max([row.max_error for row in self.rows]))
@@ -55,9 +65,8 @@ class Report:
         width = max(len("gradient of"), *(len(row.name) for row in self.rows))
         lines = [f"{'gradient of':<{width}}  {'checked':>7}  {'at kinks':>8}  {'max rel. error':>14}  verdict"]
         for row in self.rows:
-            doubtful = not row.checked or row.max_error <= self.tolerance
-            verdict = "ok" if row.passed else "NOT CHECKED" if doubtful else "WRONG"
-            lines.append(f"{row.name:<{width}}  {row.checked:>7}  {row.skipped:>8}  {row.max_error:>14.1e}  {verdict}")
+            numbers = f"{row.checked:>7}  {row.skipped:>8}  {row.max_error:>14.1e}"
+            lines.append(f"{row.name:<{width}}  {numbers}  {row.verdict}")
         lines.append(f"tolerance {self.tolerance:.0e}: {'all gradients are right' if self.passed else 'FAILED'}")
         return "\n".join(lines)
 
@@ -136,13 +145,14 @@ def _check_array(
         else:
             pairs.append((float(np.sum(gradient * v)), numeric))
     if not pairs:
-        return Row(name, 0, skipped, float("nan"), False)
+        return Row(name, 0, skipped, float("nan"), "NOT CHECKED")
     analytic, numeric_all = np.array(pairs).T
     sizes = np.maximum(np.abs(analytic), np.abs(numeric_all))
     floor = max(1e-3 * float(np.max(sizes)), 1e-5 * abs(probe.value), 1e-12)
     error = float(np.max(np.abs(analytic - numeric_all) / np.maximum(sizes, floor)))
     enough = len(pairs) >= TRUSTED * (len(pairs) + skipped)
-    return Row(name, len(pairs), skipped, error, bool(error <= tolerance and enough))
+    verdict = "WRONG" if not error <= tolerance else "ok" if enough else "NOT CHECKED"  # WRONG where it is NaN
+    return Row(name, len(pairs), skipped, error, verdict)
 
 
 def _coordinates(shape: tuple[int, ...]) -> Iterator[np.ndarray]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from scratchnet import kernels
+from scratchnet import kernels, threads
 from scratchnet.arrays import FLOATS, Shape, check_choice, check_integer, check_ops, show_kind, show_shape
 from scratchnet.attributes import assigned_once
 from scratchnet.layers.base import Layer
@@ -49,6 +49,7 @@ class Sequential:
 
     params: np.ndarray = assigned_once("params", SHARED)
     grads: np.ndarray = assigned_once("grads", SHARED)
+    _turn: AbstractContextManager[Any]
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Sequential:
         name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", getattr(dtype, "name", dtype))
         self.dtype = np.dtype(check_choice("Sequential: dtype", name, FLOATS))
         self.ops = check_ops("Sequential: ops", ops)
-        self._turn = threading.RLock()
+        threads.take_turns(self)
         self._lent: list[Any] = [None, None]  # buffers that a user may hold: of the last y and of the last dx
         self._check_layers()
         self.output_shape = self._build()

@@ -22,6 +22,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+import weakref
+from typing import Any
 
 POLICY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 
@@ -48,11 +50,21 @@ def _check_environment() -> None:
 _check_environment()
 LOCK = threading.RLock()
 _forked = False
+_in_turn: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def take_turns(owner: Any) -> None:
+    """Give an object the lock `owner._turn`, for what one thread at a time may do with it."""
+    owner._turn = threading.RLock()
+    _in_turn.add(owner)
 
 
 def _after_fork() -> None:
+    """Make all locks anew: the parent's may be held by threads that do not exist here."""
     global LOCK, _forked
-    LOCK = threading.RLock()  # the parent's may be held by a thread that does not exist here
+    LOCK = threading.RLock()
+    for owner in list(_in_turn):
+        take_turns(owner)
     _forked = True
 
 

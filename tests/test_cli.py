@@ -23,6 +23,7 @@ from scratchnet.__main__ import main
 from scratchnet.checkpoint import load_checkpoint, save_checkpoint
 from scratchnet.data import load
 from scratchnet.files import locked
+from scratchnet.gradcheck import Report, Row
 from scratchnet.runs import Run, RunConfig
 
 pytestmark = pytest.mark.jit_only
@@ -417,6 +418,16 @@ def test_gradcheck_fails_when_a_gradient_is_wrong(capsys, monkeypatch):
     monkeypatch.setattr(kernels, "tanh_backward", lambda dx, dy, y: (right(dx, dy, y), dx.__imul__(1.001)))
     assert main(["gradcheck"]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_gradcheck_calls_what_it_could_hardly_check_by_that_name(capsys, monkeypatch):
+    from scratchnet import gradcheck_suite
+
+    report = Report([Row("weight", 20, 0, 1e-9, "ok"), Row("input", 1, 19, 1e-9, "NOT CHECKED")], 1e-6)
+    monkeypatch.setattr(gradcheck_suite, "check_everything", lambda ops: [("net: all kinks", 40, report)])
+    assert main(["gradcheck"]) == 1
+    out = capsys.readouterr().out
+    assert "net: all kinks" in out and "NOT CHECKED" in out and "1 failed" in out and "WRONG" not in out
 
 
 def test_doctor_tells_what_it_runs_on(capsys):

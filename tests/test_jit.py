@@ -183,6 +183,33 @@ FORK = """
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
+FORK_IN_FORWARD = """
+    import os, signal, threading, numpy as np
+    from scratchnet import Sequential, reference
+    from scratchnet.layers import Dense, ReLU
+
+    class Waiting(ReLU):
+        def _forward(self, x, train):
+            if threading.current_thread() is not threading.main_thread():
+                inside.set()
+                over.wait()
+            return super()._forward(x, train)
+
+    inside, over = threading.Event(), threading.Event()
+    net = Sequential([Dense(3), Waiting()], (2,), ops=reference)
+    x = np.ones((4, 2), np.float32)
+    other = threading.Thread(target=net.predict, args=(x,))
+    other.start()
+    inside.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits for a thread it does not have
+        os._exit(net.predict(x).shape != (4, 3))
+    over.set()
+    other.join()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
 PYTHON_THREADS = """
     import threading, numpy as np
     from scratchnet import kernels
@@ -204,6 +231,11 @@ PYTHON_THREADS = """
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_runs_serial_kernels():
     assert run_code(FORK) == "0\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_while_a_thread_is_inside_a_net_may_use_that_net():
+    assert run_code(FORK_IN_FORWARD) == "0\n"
 
 
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
