@@ -49,6 +49,7 @@ FIXED = {
     "ops": "kernels",
     "validation": 0.0,
     "warmup": 0,
+    "clip_norm": None,
 }
 
 
@@ -294,7 +295,7 @@ def _describe(dataset: Dataset) -> str:
 
 def _settings(config: RunConfig) -> str:
     """The settings in one line, as the flags that would ask for them."""
-    shown = {k: v for k, v in asdict(config).items() if k not in HIDDEN and v != 0.0}
+    shown = {k: v for k, v in asdict(config).items() if k not in HIDDEN and v not in (0, None)}
     return "settings: " + " ".join(f"--{k.replace('_', '-')} {v}" for k, v in shown.items())
 
 
@@ -367,6 +368,7 @@ def _add_train_arguments(sub: argparse.ArgumentParser) -> None:
     )
     flag("--schedule", metavar="NAME", help=f"{' | '.join(SCHEDULES)}")
     flag("--warmup", type=int, metavar="N", help="let the rate rise linearly in the first N steps (default: 0)")
+    flag("--clip-norm", type=float, metavar="X", help="scale a gradient of larger norm down to it (default: never)")
     flag("--epochs", type=int, metavar="N", help="passes over the training data")
     flag("--batch-size", type=int, metavar="N", help="examples per step")
     flag("--dropout", type=float, metavar="P", help="probability of dropping, 0 <= P < 1")

@@ -52,6 +52,7 @@ class RunConfig:
     ops: str
     validation: float
     warmup: int = 0  # steps in which the rate rises to the schedule's
+    clip_norm: float | None = None  # the largest norm that a gradient keeps
     vocabulary: str | None = None  # SHA-256 of a text model's words: its inputs mean nothing under others
     fingerprint: str | None = None  # of the data, the order of its rows included
     classes: list[str] | None = None  # what the outputs stand for, in this order
@@ -72,6 +73,8 @@ class RunConfig:
             raise ValueError(f"--seed: expected an integer below 2**64, got {self.seed}")
         check_number("--validation", self.validation, low=0, high=1)
         check_integer("--warmup", self.warmup, minimum=0)
+        if self.clip_norm is not None:
+            check_number("--clip-norm", self.clip_norm, low=0, include_low=False)
         for name, value in (("data", self.data), ("vocabulary", self.vocabulary), ("fingerprint", self.fingerprint)):
             if not (isinstance(value, str) or (value is None and name != "data")):
                 raise TypeError(f"{name}: expected a text, got {value!r}")
@@ -228,6 +231,7 @@ class Run:
             self.config.batch_size,
             self.config.seed,
             validation=None if self.validation is None else (self.validation.x, self.validation.y),
+            clip_norm=self.config.clip_norm,
             progress=self.progress,
             show=show,
             should_stop=should_stop,

@@ -24,6 +24,8 @@ from scratchnet.checkpoint import load_checkpoint, save_checkpoint
 from scratchnet.data import load
 from scratchnet.files import locked
 from scratchnet.gradcheck import Report, Row
+from scratchnet.models import MODELS
+from scratchnet.network import Sequential
 from scratchnet.runs import Run, RunConfig
 
 pytestmark = pytest.mark.jit_only
@@ -213,6 +215,19 @@ def test_a_warm_up_begins_below_the_rate(here):
     assert rates == {"0": [0.5], "10": [0.05]}
 
 
+def test_a_clipped_step_is_as_long_as_the_bound(here):
+    """One step of plain SGD moves the weights by lr times the gradient's norm."""
+    options = ["--model", "logistic", "--epochs", "1", "--batch-size", "1437", "--quiet", "--optimizer", "sgd"]
+    options += ["--lr", "1", "--weight-decay", "0", "--schedule", "constant", "--ops", "reference"]
+    assert main(["train", *options, "--out", "free"]) == 0
+    assert main(["train", *options, "--clip-norm", "0.01", "--out", "clipped"]) == 0
+    free, clipped = (Run.open(folder) for folder in ("free", "clipped"))
+    assert (free.config.clip_norm, clipped.config.clip_norm) == (None, 0.01)
+    start = Sequential(MODELS["logistic"]((8, 8, 1), 10, 0.0), (8, 8, 1), seed=0).params
+    length, bound = (np.linalg.norm(run.net.params - start) for run in (free, clipped))
+    assert length > 0.1 and bound == pytest.approx(0.01, rel=1e-4)
+
+
 @pytest.mark.parametrize(("name", "lr", "decay"), [("adam", 1e-3, 0.0), ("adamw", 1e-3, 0.01), ("adadelta", 1.0, 0.0)])
 def test_another_optimizer_starts_from_its_own_settings(here, name, lr, decay):
     assert main(["train", "--quiet", "--model", "logistic", "--epochs", "1", "--optimizer", name, "--out", "run"]) == 0
@@ -242,6 +257,7 @@ USAGE = [
     (["--lr", "0"], r"--lr: expected a finite number in \(0, inf\), got 0"),
     (["--lr", "nan"], "--lr: expected a finite number"),
     (["--warmup", "-1"], "--warmup: expected an integer >= 0, got -1"),
+    (["--clip-norm", "0"], "--clip-norm: expected a finite number"),
     (["--epochs", "0"], "--epochs: expected an integer >= 1, got 0"),
     (["--batch-size", "-3"], "--batch-size: expected an integer >= 1"),
     (["--dropout", "1"], r"--dropout: expected a finite number in \[0, 1\), got 1"),
