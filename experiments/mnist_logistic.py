@@ -88,7 +88,7 @@ def check_short(costs: Numbers, accuracies: Numbers) -> list[Check]:
 
 picture = one_panel(
     "1a",
-    "MNIST logistic regression, rates alpha / sqrt(t): figure 1, left, of the Adam paper",
+    "MNIST logistic regression: figure 1, left, of the Adam paper",
     ylabel="training cost (nats)",
     xlim=(0, 45),
     ylim=(0.2, 0.7),

@@ -311,19 +311,19 @@ def picture(path: Path, curves: Curves, epochs: int) -> None:
     looks = [Line2D([], [], color=color, marker=marker, ms=4, label=name) for name, color, marker in LOOKS.values()]
     grey = Line2D([], [], color="0.6", lw=1, label="paper (same marker)")
     cross = Line2D([], [], color="0.2", ls="", marker="x", ms=5, label="diverged")
-    panels[0, 0].legend(handles=[*looks, cross, grey], fontsize=8, loc="lower left")
+    figure.legend(handles=[*looks, cross, grey], fontsize=8, loc="outside lower center", ncols=4)
     figure.savefig(path)
 
 
 def draw_curve(axes: Any, seeds: dict[int, Points], paper: Line | None, name: str, color: str, marker: str) -> None:
-    """Draw the paper's curve grey, and ours of every seed; a cross near the top is a cell that diverged."""
+    """Draw the paper's curve grey, and ours of every seed; a cross at the top is a cell that diverged."""
     if paper:
         axes.plot(np.log10(paper[0]), paper[1], color="0.6", marker=marker, ms=6, lw=1, zorder=0)
     for points in seeds.values():
         alphas = np.array(sorted(points))
         x, y = np.log10(alphas), np.array([points[alpha] for alpha in alphas])
         lost = ~np.isfinite(y)
-        level = 137.5 if name == "corrected" else 135  # two rows, so that none hides another
+        level = FRAME[1] - (0.8 if name == "corrected" else 2)  # two rows, so that none hides another
         axes.plot(x[lost], np.full(lost.sum(), level), "x", color=color, ms=5)
         shown = np.minimum(y, 1000)  # the line to a point above the frame still leaves it steeply
         axes.plot(x, shown, color=color, marker=marker, ms=3.5, lw=1.4, alpha=1 if len(seeds) == 1 else 0.7)

@@ -14,8 +14,7 @@ Found = float | Sequence[float]  # one number, or one of each seed
 class Check:
     """One statement, e.g. "Adam's cost at epoch 45 <= 0.275", what was found, and whether it holds.
 
-    A hard one stands in the paper and is expected of every reproduction: the run fails with it. A soft one holds in the
-    paper, and is reported.
+    A hard one is expected of every reproduction: the run fails with it. A soft one is reported.
     """
 
     hard: bool

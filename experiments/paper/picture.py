@@ -57,18 +57,18 @@ def make_figure(title: str, width: float, height: float) -> Figure:
 
 
 def draw_panel(axes: Any, panel: Panel) -> None:
-    """Draw one panel: the paper's lines first, the legend of ours last."""
-    handles = []
+    """Draw one panel: the paper's lines first, the first of ours on top of all, the legend last."""
+    handles: list[Line2D] = []
     for name, (x, y) in panel.paper.items():
         _, marker = _style(name)
         axes.plot(x, y, _dashes(name), color="0.6", marker=marker, markersize=4, lw=1, zorder=0)
-    for name, lines in panel.curves.items():
+    for name, lines in reversed(list(panel.curves.items())):
         color, marker = _style(name)
         for x, y in lines:
             axes.plot(x, y, _dashes(name), color=color, lw=1.4, alpha=1 if len(lines) == 1 else 0.7)
         marker = marker if name in panel.paper else ""
-        handles.append(
-            Line2D([], [], color=color, ls=_dashes(name), marker=marker, mfc="0.6", mec="0.6", ms=5, label=name)
+        handles.insert(
+            0, Line2D([], [], color=color, ls=_dashes(name), marker=marker, mfc="0.6", mec="0.6", ms=5, label=name)
         )
     if panel.paper:
         handles.append(Line2D([], [], color="0.6", lw=1, label="paper (same marker)"))
