@@ -264,7 +264,8 @@ def plot(path: Path, rows: list[Row]) -> None:
 
 def measure(path: Path, seconds: float, threads_max: int, smoke: bool) -> list[Row]:
     """Measure what is not in the CSV yet; returns all rows."""
-    done = {(row.model, row.axis, row.size) for row in read(path)}
+    there = read(path)
+    done = {(row.model, row.axis, row.size) for row in there if row.axis == "threads" or row.threads == threads_max}
     for (model, axis), sizes in SWEEPS.items():
         missing = [size for size in (sizes[:2] if smoke else sizes) if (model, axis, size) not in done]
         append(path, sweep(model, axis, missing, seconds, threads_max))
@@ -272,17 +273,20 @@ def measure(path: Path, seconds: float, threads_max: int, smoke: bool) -> list[R
     for model in THREADED:
         if not all((model, "threads", n) in done for n in counts):
             append(path, sweep_threads(model, counts, 4 * seconds))
-    return read(path)
+    return [row for row in read(path) if row.threads in (counts if row.axis == "threads" else [threads_max])]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, fit, draw and check; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder of what is written (default: runs/scaling-MODE)")
-    parser.add_argument("--threads-max", type=int, default=sn.threads.available_threads())
+    most = sn.threads.available_threads()
+    parser.add_argument("--threads-max", type=int, default=most, help="threads of the sweeps (default: all)")
     parser.add_argument("--short", action="store_true", help="a quarter of the time for each point")
     parser.add_argument("--smoke", action="store_true", help="two sizes of each sweep, nothing judged")
     args = parser.parse_args(arguments)
+    if not 1 <= args.threads_max <= most:
+        parser.error(f"--threads-max: expected 1 to {most}, got {args.threads_max}")
     args.out = args.out or Path("runs", f"scaling-{'smoke' if args.smoke else 'short' if args.short else 'full'}")
     args.out.mkdir(parents=True, exist_ok=True)
     seconds = 0.02 if args.smoke else 0.5 if args.short else 2.0

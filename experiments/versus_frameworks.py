@@ -9,6 +9,7 @@ that are not installed are named and skipped. Exit status 1: one that was compar
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -34,13 +35,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder for versus.csv, versus.json and versus.md")
     parser.add_argument("--readme", action="store_true", help="put versus.md of --out into README.md, and race nobody")
     args = parser.parse_args(arguments)
-    if args.readme and not args.out:
+    if args.readme and not (args.out and (args.out / "versus.md").is_file()):
         parser.error("--readme: expected --out FOLDER, where versus.md is")
     args.nets = args.nets.split(",")
     args.peers = args.peers.split(",") if args.peers else [name for name in MODULES if name != OURS]
     for given, known in ((args.nets, NETS), (args.peers, MODULES)):
         if unknown := set(given) - set(known):
             parser.error(f"expected some of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+    if not 0 < args.seconds < math.inf:
+        parser.error(f"--seconds: expected a number > 0, got {args.seconds}")
     if not 1 <= args.threads <= (os.cpu_count() or 1):
         parser.error(f"--threads: expected 1 to {os.cpu_count()}, got {args.threads}")
     return args

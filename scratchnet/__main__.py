@@ -249,8 +249,10 @@ def _usage(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
 def _check_files(parsed: argparse.Namespace, kinds: list[str]) -> None:
     """Refuse what could not be written, before minutes of measuring."""
     for flag, name in (("--json", parsed.json), ("--plot", parsed.plot)):
-        if not name:
+        if name is None:
             continue
+        if not name:
+            raise UsageError(f"{flag}: expected the name of a file, got {name!r}")
         path = Path(os.path.realpath(name))  # of a link, what it names
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise UsageError(f"{flag}: expected a file in a folder that is there, got {name}")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from processes import run
 
 from scratchnet import kernels, reference, threads
 from scratchnet.__main__ import main
 from scratchnet.bench import ladder
 from scratchnet.bench.cases import Case, _cells_inside, all_cases
 from scratchnet.bench.limits import Limits
-from scratchnet.bench.operations import Row, operations, time_case
+from scratchnet.bench.operations import Row, time_case
 from scratchnet.bench.report import operations_line, operations_notes
 from scratchnet.bench.steps import NETS, Training
 from scratchnet.bench.timing import Timing, Variant, measure
@@ -35,7 +37,8 @@ def hurry():
 
 def uncovered(cases):
     """Operations of kernels/ without a case, and cases without an operation."""
-    return sorted(operations().keys() ^ {case.operation for case in cases})
+    operations = {name for name, value in vars(kernels).items() if callable(value) and not name.startswith("_")}
+    return sorted(operations ^ {case.operation for case in cases})
 
 
 def test_every_operation_has_a_case():
@@ -70,6 +73,14 @@ def test_flops_and_bytes_of_a_product():
 def test_an_update_reads_and_writes_its_state():
     """Adam: params, m and v twice, grads once: 28 bytes per parameter."""
     assert count("adam_update", "225,034") == (17 * 225_034, 28 * 225_034)
+
+
+def test_of_sparse_weights_only_rows_that_some_text_has_are_counted():
+    (case,) = [case for case in CASES if case.name == "csr_dense_forward 128x10000->100"]
+    arrays, size = case.arguments(np.random.default_rng(0))
+    y, indptr, indices, data, weight, bias = arrays
+    touched = sum(array.nbytes for array in (y, indptr, indices, data, weight[np.unique(indices)], bias))
+    assert size == touched < 0.7 * sum(array.nbytes for array in arrays)
 
 
 def test_padding_is_not_counted():
@@ -176,6 +187,9 @@ def test_a_copy_takes_as_long_as_numpys(limits, size):
 def test_the_roof_is_the_lower_of_the_two(limits):
     assert limits.seconds(10**12, 8, 1) == (10**12 / limits.peak[1], "compute")
     assert limits.seconds(1, 1 << 20, 1) == ((1 << 20) / limits.bandwidth(1 << 20, 1), "memory")
+    in_place = limits.bandwidth(1 << 20, 1, in_place=True)
+    assert limits.seconds(1, 1 << 20, 1, in_place=True) == ((1 << 20) / in_place, "memory")
+    assert dict(limits.moves()["in_place"])[1 << 20][1] == in_place > 1e8
 
 
 # --- rows and tables ---------------------------------------------------------------------------------------------
@@ -190,7 +204,7 @@ def row(**changes):
 @pytest.mark.jit_only
 def test_a_percentage_above_100_is_starred_and_explained(limits):
     def notes(*rows):
-        return "\n".join(operations_notes(list(rows), limits, cold=False))
+        return "\n".join(operations_notes(list(rows), limits, compiled=0))
 
     assert "*" not in operations_line(1, row()) and "*" not in notes(row())
     assert operations_line(1, row(percent_all=130.0)).endswith("130*")
@@ -201,8 +215,17 @@ def test_a_percentage_above_100_is_starred_and_explained(limits):
 
 def test_lines_stay_within_120_columns():
     long = Timing(9.9999, 1.0, 20.0, 0.5, 3)
-    extreme = row(operation="x" * 26, size="y" * 16, reference=long, all=long, percent_one=101.0, percent_all=999.0)
+    extreme = row(operation="x" * 31, size="y" * 16, reference=long, all=long, percent_one=101.0, percent_all=999.0)
     assert len(operations_line(100, extreme)) <= 120
+    for case in CASES:
+        line = operations_line(100, extreme._replace(operation=case.operation, size=case.size))
+        assert len(line) <= 120 and f"{case.size} " in line
+
+
+def test_times_do_not_run_together():
+    for exponent in range(-6, 2):  # a microsecond to ten seconds
+        timing = Timing(*[1.2345 * 10.0**exponent] * 4, 3)
+        assert len(operations_line(1, row(reference=timing, one=timing, all=timing)).split()) == 14
 
 
 @pytest.mark.jit_only
@@ -280,6 +303,14 @@ def test_bench_prints_a_row_for_a_case_and_writes_both_files(tmp_path, capsys):
 
 
 @pytest.mark.jit_only
+def test_bench_says_how_many_functions_it_had_to_compile(tmp_path, monkeypatch):
+    command = ["-m", "scratchnet", "bench", "--seconds", "0.001", "--only", "tanh_forward"]
+    first, second = (run(*command, SCRATCHNET_CACHE=str(tmp_path)).stdout for _ in range(2))
+    assert re.search(r"tanh_forward; [1-9]\d* functions were compiled now", first)
+    assert "tanh_forward; 0 functions were compiled now" in second
+
+
+@pytest.mark.jit_only
 def test_bench_climbs_the_ladder_and_takes_steps_apart(tmp_path, capsys):
     file = tmp_path / "bench.json"
     assert main(["bench", "--ladder", "--steps", "--only", "d*", "--seconds", "0.01", "--json", str(file)]) == 0
@@ -302,6 +333,7 @@ def test_bench_climbs_the_ladder_and_takes_steps_apart(tmp_path, capsys):
         (["--only", "conv3d"], 2, "--only: expected a part of a name"),
         (["--threads", "0"], 2, "threads: expected an integer >= 1"),
         (["--json", "absent/x.json"], 2, "--json: expected a file in a folder that is there, got absent/x.json"),
+        (["--json", ""], 2, "--json: expected the name of a file, got ''"),
         (["--json", "."], 2, "--json: expected a file in a folder that is there, got ."),
         (["--plot", "x.xyz"], 2, "--plot: expected a name that ends in .png, .svg, .pdf, got x.xyz"),
         (["--steps", "--plot", "x.png"], 2, "--plot draws the operations"),

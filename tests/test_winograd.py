@@ -153,9 +153,18 @@ def test_the_stated_error_holds_on_normal_data(geometry, dtype):
 
 @pytest.mark.jit_only
 def test_images_of_more_than_two_chunks():
-    images = 2 * winograd.CHUNK + 6
+    images = 2 * winograd.LEAST + 2
     shapes = (images, 4, 4, 16), (3, 3, 16, 16), (16,), (images, 4, 4, 16)
     assert max(errors(normal(shapes, "float64"), (1, 1))) <= BOUND["float64"]
+
+
+@pytest.mark.parametrize(("size", "channels", "units"), [(3, 32, 64), (5, 64, 64), (5, 64, 128)])
+def test_threads_find_chunks_to_share_in_small_batches_too(size, channels, units):
+    x, weight = np.empty((32, 16, 16, channels), np.float32), np.empty((size, size, channels, units), np.float32)
+    for images in (32, 64, 128, 1000):
+        plan, xs, ys = winograd._plan((16, 16), np.resize(x, (images, 1, 1, 1)), weight, (1, 1), units)
+        each, chunks, _ = winograd._chunks(plan, xs, ys)
+        assert chunks >= 4 and (chunks - 1) * each < images <= chunks * each and each <= winograd.MOST
 
 
 @pytest.mark.parametrize("size", [3, 5])

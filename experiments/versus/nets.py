@@ -25,7 +25,8 @@ class Net:
         input_shape: of one example, images as (H, W, C).
         dataset: a name that scratchnet.data.load knows, or "" for numbers drawn here.
         target, stretch: what scratchnet's median over the best peer's shall be at most.
-        peers: the frameworks that can do it.
+        peers: the frameworks that can do it. JAX is not among those of sparse input: its own is experimental, and made
+            dense it has as much to multiply as torch-dense.
         batches: how many different ones are cycled through.
         lr: Adam's rate. At 1e-3 the CIFAR net's losses in the other frameworks left ours by 0.7 to 1.7 % in 20 steps,
             each by another figure, as growing rounding would; at 1e-5 all agree to 1e-5.

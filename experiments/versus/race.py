@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent.parent
 STEPS_OF_CHECK = 20
 TOLERANCE = 1e-3  # of the losses over these steps, relative
 BLOCK_STEPS = 300  # a block starts again from the first weights: no framework trains into another range of numbers
+ROUNDS = 5  # at least, however long a step takes
 PAUSE = 0.003  # s between blocks: a pool that spins before it sleeps must be asleep
 POLICIES = {
     "default": {},
@@ -139,11 +140,12 @@ def _start_all(net: Net, entries: dict[str, Entry], material: Path, settings: Se
         for policy in policies[: 1 if settings.smoke else None]:
             try:
                 workers.append(Worker(name, net, material, settings, policy))
-                entry.version = workers[-1].facts["version"]
+                entry.version, entry.note = workers[-1].facts["version"], ""
             except RuntimeError as error:
-                entry.note = f"failed: {error}"
                 if name == OURS:
                     raise
+                if not entry.version:  # under no other policy either, so far
+                    entry.note = f"failed: {error}"
     return workers
 
 
@@ -188,7 +190,7 @@ def _time(workers: list[Worker], entries: dict[str, Entry], settings: Settings) 
     end = time.perf_counter() + settings.seconds
     length = min(0.25, settings.seconds / 10 / len(workers))
     rounds = 0
-    while rounds < 2 or time.perf_counter() < end:
+    while rounds < (2 if settings.smoke else ROUNDS) or time.perf_counter() < end:
         turn = rounds % len(workers)
         for worker in workers[turn:] + workers[:turn]:
             entries[worker.name].times.append(_block(worker, length))

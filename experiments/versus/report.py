@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,6 +138,9 @@ def write(folder: Path, results: list[tuple[Net, list[Entry]]], settings: Settin
         "python": platform.python_version(),
         "threads": settings.threads,
         "seconds_per_net": settings.seconds,
+        "winograd": os.environ.get("SCRATCHNET_WINOGRAD", "on"),
+        "date": time.strftime("%Y-%m-%d"),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "smoke": settings.smoke,
         "statement": STATEMENT,
         "data": sources,

@@ -30,7 +30,7 @@ def _layer(shape: tuple[int, ...], kind: str, *sizes: int) -> nn.Module:
     return {"relu": nn.ReLU, "softplus": nn.Softplus, "flatten": nn.Flatten}[kind]()
 
 
-def _build(net: Net, layers: tuple[tuple, ...], shape: tuple[int, ...]) -> nn.Sequential:
+def _build(layers: tuple[tuple, ...], shape: tuple[int, ...]) -> nn.Sequential:
     modules = []
     for layer in layers:
         modules.append(_layer(shape, *layer))
@@ -82,7 +82,7 @@ class Chain:
 
     def make_model(self) -> nn.Module:
         """The net."""
-        return _build(self.net, self.net.layers, self.net.input_shape)
+        return _build(self.net.layers, self.net.input_shape)
 
     def evaluate(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The loss of a batch."""
@@ -117,8 +117,8 @@ class Autoencoder(Chain):
 
     def make_model(self) -> nn.Module:
         half = len(self.net.layers) // 2
-        encoder = _build(self.net, self.net.layers[:half], self.net.input_shape)
-        return nn.Sequential(encoder, _build(self.net, self.net.layers[half:], (LATENT,)))
+        encoder = _build(self.net.layers[:half], self.net.input_shape)
+        return nn.Sequential(encoder, _build(self.net.layers[half:], (LATENT,)))
 
     def evaluate(self, x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         encoder, decoder = self.model

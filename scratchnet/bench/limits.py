@@ -1,7 +1,8 @@
 """What this machine can do at most, measured now: multiply-adds on registers, and bytes copied.
 
     peak         independent multiply-adds of vectors that never leave the registers: no kernel can compute faster
-    bandwidth    a copy of as many bytes as a kernel must move: from the caches where they fit, from memory where not
+    bandwidth    as many bytes as a kernel must move, copied, or for one that works in place changed where they lie:
+                 in the caches where they fit, in memory where not. A line that is only written is read as well
 
 A kernel that needs F floating-point operations and B bytes can't be done before max(F / peak, B / bandwidth(B)): the
 roofline (Williams, Waterman & Patterson 2009). Limits are the best of many tries, for they are limits; kernels are
@@ -37,31 +38,36 @@ class Limits:
 
     def __init__(self, threads: int, seconds: float) -> None:
         self.threads, self._seconds = threads, seconds
-        self._copies: dict[int, dict[int, float]] = {}
-        self._copy, self._multiply = _bodies(_copy_parts), _bodies(_multiply_parts)
+        self._moves: dict[tuple[bool, int], dict[int, float]] = {}
+        self._bodies = {False: _bodies(_copy_parts), True: _bodies(_change_parts)}
         sums = 16 if vector_unit().registers == 32 else 10
         lanes = vector_unit().bytes // 4
         space = np.full((threads, (sums + 3) * lanes), 0.5, np.float32)  # a row for each thread
-        best = self._best(lambda body, n: body(space, n, sums, STEPS), self._multiply)
+        best = self._best(lambda body, n: body(space, n, sums, STEPS), _bodies(_multiply_parts))
         self.peak = _not_less({n: 2 * lanes * sums * STEPS * n / seconds for n, seconds in best.items()})
 
-    def bandwidth(self, size: int, threads: int) -> float:
-        """Bytes per second of a copy of `size` bytes, rounded down to a power of two: smaller ones are faster."""
+    def bandwidth(self, size: int, threads: int, in_place: bool = False) -> float:
+        """Bytes per second of moving `size` bytes, rounded down to a power of two: fewer are moved faster."""
         rounded = min(max(1 << (size.bit_length() - 1), SMALLEST), LARGEST)
-        if rounded not in self._copies:
+        key = in_place, rounded
+        if key not in self._moves:
             to, source = np.zeros(rounded // 8, np.float32), np.ones(rounded // 8, np.float32)
             times = max(1, ENOUGH // (2 * rounded))
-            best = self._best(lambda body, n: body(to, source, np.float32(1), n, times), self._copy)
-            self._copies[rounded] = _not_less({n: 2 * times * rounded / seconds for n, seconds in best.items()})
-        return self._copies[rounded][threads]
+            best = self._best(lambda body, n: body(to, source, np.float32(1), n, times), self._bodies[in_place])
+            self._moves[key] = _not_less({n: 2 * times * rounded / seconds for n, seconds in best.items()})
+        return self._moves[key][threads]
 
-    def copies(self) -> dict[int, dict[int, float]]:
-        """Bytes moved -> threads -> bytes per second, of what has been measured so far."""
-        return dict(sorted(self._copies.items()))
+    def moves(self) -> dict[str, list[tuple[int, dict[int, float]]]]:
+        """Copied or changed in place -> (bytes moved, threads -> bytes per second), as far as it has been measured."""
+        known = sorted(self._moves.items())
+        return {
+            name: [(size, rates) for (in_place, size), rates in known if in_place == wanted]
+            for name, wanted in (("copy", False), ("in_place", True))
+        }
 
-    def seconds(self, flops: int, size: int, threads: int) -> tuple[float, str]:
+    def seconds(self, flops: int, size: int, threads: int, in_place: bool = False) -> tuple[float, str]:
         """The least time for so many operations and bytes, and which of the two decides: "compute" or "memory"."""
-        compute, memory = flops / self.peak[threads], size / self.bandwidth(size, threads)
+        compute, memory = flops / self.peak[threads], size / self.bandwidth(size, threads, in_place)
         return (compute, "compute") if compute >= memory else (memory, "memory")
 
     def _best(self, run: Callable[[Any, int], None], bodies: tuple[Any, Any]) -> dict[int, float]:
@@ -97,6 +103,17 @@ def _copy_parts(to: np.ndarray, source: np.ndarray, factor: float, parts: int, t
                 to[i] = factor * source[i]
             for i in range(first, last):
                 source[i] = factor * to[i]
+
+
+def _change_parts(to: np.ndarray, source: np.ndarray, factor: float, parts: int, times: int) -> None:
+    """Multiply both by the factor where they lie, twice as many times: as many bytes are moved as in _copy_parts."""
+    for part in prange(parts):
+        first, last = np.uint64(part * to.size // parts), np.uint64((part + 1) * to.size // parts)
+        for _ in range(times):
+            for i in range(first, last):
+                to[i] *= factor
+            for i in range(first, last):
+                source[i] *= factor
 
 
 def _multiply_parts(space: np.ndarray, parts: int, sums: int, steps: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,11 +41,6 @@ class Row(NamedTuple):
         return (self.flops if self.bound == "compute" else self.bytes) / self.all.median
 
 
-def operations() -> dict[str, Callable[..., None]]:
-    """name -> kernel, for everything that the package kernels lists."""
-    return {name: value for name, value in vars(kernels).items() if callable(value) and not name.startswith("_")}
-
-
 def time_case(case: Case, limits: Limits, seconds: float) -> Row:
     """Measure one case, all variants on the same arrays."""
     arguments, size = case.arguments(np.random.default_rng(0))
@@ -59,8 +53,8 @@ def time_case(case: Case, limits: Limits, seconds: float) -> Row:
     with np.errstate(all="ignore"):
         first = first_call(run["one"]) + first_call(run["all"])
         times = measure(run, seconds)
-    least_one, _ = limits.seconds(case.flops, size, 1)
-    least_all, bound = limits.seconds(case.flops, size, limits.threads)
+    least_one, _ = limits.seconds(case.flops, size, 1, case.in_place)
+    least_all, bound = limits.seconds(case.flops, size, limits.threads, case.in_place)
     percents = 100 * least_one / times["one"].median, 100 * least_all / times["all"].median
     return Row(
         case.operation,

@@ -18,7 +18,7 @@ WIDTH = 120
 IN_CACHE, IN_MEMORY = 1 << 19, 1 << 28  # bytes of the copies that stand for the two
 DISTURBED = 0.2  # spread of the row in the middle
 BUSY = 0.5  # processes per core that want to run before we start
-FACTS = ("python", "packages", "processor", "tile", "NumPy's BLAS", "thread layer", "wait policy")  # of doctor's
+FACTS = ("python", "packages", "processor", "tile", "convolutions", "NumPy's BLAS", "thread layer", "wait policy")
 
 
 def load() -> float | None:
@@ -48,10 +48,10 @@ def header(facts: dict[str, str], limits: Limits, before: float | None) -> Itera
 
 def operations_head(threads: int) -> Iterator[str]:
     """The column titles of `operations_line`."""
-    yield f"{'':<47}{'counted':>11} {'milliseconds':>23} {'':>6}{'speed-up':>11} {'':>9} {'% limit':>7}"
+    yield f"{'':<52}{'counted':>11} {'milliseconds':>20}{'':>6}{'speed-up':>12}{'':>9}{'% limit':>8}"
     yield (
-        f"{'':>3} {'operation':<26} {'size':<16}{'MB':>5}{'Mflop':>6}{'NumPy':>8}{'1 thr':>8}{f'{threads} thr':>8}"
-        f"{'spread':>7}{'1 thr':>6}{f'{threads} thr':>6}{'rate':>10}{'1':>4}{threads:>4}"
+        f"{'':>3} {_name('operation', 'size'):<48}{'MB':>5}{'Mflop':>6}{'NumPy':>7}{'1 thr':>7}{f'{threads} thr':>7}"
+        f"{'spread':>7}{'1':>5}{threads:>6}{'rate':>9}{'1':>4}{threads:>4}"
     )
     yield "-" * WIDTH
 
@@ -62,23 +62,29 @@ def operations_line(number: int, row: Row) -> str:
     star = "*" if max(row.percent_one, row.percent_all) > 100 else ""
     first, second = row.reference.median / row.one.median, row.one.median / row.all.median
     return (
-        f"{number:>3} {row.operation:<26} {row.size:<16}{_short(row.bytes / 1e6):>5}{_short(row.flops / 1e6):>6}"
-        f"{_ms(row.reference):>8}{_ms(row.one):>8}{_ms(row.all):>8}{row.all.spread:>7.0%}{_short(first):>5}x"
-        f"{_short(second):>5}x{rate:>10}{row.percent_one:>4.0f}{row.percent_all:>4.0f}{star}"
+        f"{number:>3} {_name(row.operation, row.size):<48}{_short(row.bytes / 1e6):>5}{_short(row.flops / 1e6):>6}"
+        f"{_ms(row.reference):>7}{_ms(row.one):>7}{_ms(row.all):>7}{row.all.spread:>6.0%}{_short(first):>5}x"
+        f"{_short(second):>5}x{rate:>9}{row.percent_one:>4.0f}{row.percent_all:>4.0f}{star}"
     )
 
 
-def operations_notes(rows: list[Row], limits: Limits, cold: bool) -> Iterator[str]:
-    """How to read the table."""
+def _name(operation: str, size: str) -> str:
+    """Two columns in one: a long operation takes room of a short size."""
+    return f"{operation:<24} {size}"
+
+
+def operations_notes(rows: list[Row], limits: Limits, compiled: int | None) -> Iterator[str]:
+    """How to read the table; so many functions were compiled for it, all of them where None can be kept."""
     spread, first = statistics.median(row.all.spread for row in rows), sum(row.first for row in rows)
     slowest, threads = max(rows, key=lambda row: row.first), count_threads(limits.threads)
     trust = "" if spread < DISTURBED else ": the machine was disturbed, do not trust these times"
     yield "-" * WIDTH
     yield from textwrap.wrap(
-        f"Medians. Spread: the distance of the quartiles on {threads}, {spread:.0%} in the middle{trust}. NumPy's BLAS "
-        f"was told to use {threads}. Speed-up: from NumPy to one thread, from one to {threads}. Counted: what no "
-        "method can do without, each array read or written once. Limit: multiply-adds at the peak or a copy of as many "
-        "bytes, whichever takes longer; the rate is of that one.",
+        f"Medians. NumPy: reference/, which is written to be read; its BLAS was told to use {threads}. Spread: the "
+        f"distance of the quartiles on {threads}, {spread:.0%} in the middle{trust}. Speed-up: from NumPy to one "
+        f"thread, from one to {threads}. Counted: what no method can do without, each array read or written once. "
+        "Limit: multiply-adds at the peak, or as many bytes moved: copied, or changed where they lie by what does so; "
+        "whichever takes longer, and the rate is of that one.",
         WIDTH,
     )
     over = [row for row in rows if max(row.percent_one, row.percent_all) > 100]
@@ -90,13 +96,13 @@ def operations_notes(rows: list[Row], limits: Limits, cold: bool) -> Iterator[st
         )
     if any(row.bound == "memory" for row in over):
         yield from textwrap.wrap(
-            "* moving: faster than a copy of as many bytes. A copy writes half of them, and a line that is written is "
-            "read first; what is mostly read moves less. Or the machine was disturbed while it copied.",
+            "* moving: faster than the limit's loop over as many bytes, half of which it writes: what is mostly read "
+            "moves less. Or the machine was disturbed while that was measured.",
             WIDTH,
         )
     yield (
         f"First calls, not in the times: {first:.1f} s together, {slowest.first:.2f} s for {slowest.operation}; "
-        f"{'most were compiled now' if cold else 'what was compiled before was loaded'}."
+        f"{'all' if compiled is None else compiled} functions were compiled now."
     )
 
 
@@ -145,14 +151,17 @@ def to_json(
         "machine": machine,
         "limits": {
             "peak_flops": {str(n): peak for n, peak in limits.peak.items()},
-            "copy_bytes_per_second": {
-                str(size): {str(n): rate for n, rate in rates.items()} for size, rates in limits.copies().items()
-            },
+            **{f"{kind}_bytes_per_second": _texts(known) for kind, known in limits.moves().items()},
         },
         "operations": [_plain(row) for row in rows],
         "ladders": [_plain(ladder) for ladder in ladders],
         "steps": [_plain(step) for step in steps],
     }
+
+
+def _texts(rates: list[tuple[int, dict[int, float]]]) -> dict[str, dict[str, float]]:
+    """Keys as JSON has them."""
+    return {str(size): {str(n): rate for n, rate in known.items()} for size, known in rates}
 
 
 def _plain(value: Any) -> Any:
@@ -172,10 +181,10 @@ def _ms(timing: Timing) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits or more: 0.0123, 1.23, 123, 12,345."""
-    return (
-        f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value < 0.1 else f"{value:.{1 if value >= 10 else 2}f}"
-    )
+    """Two digits or more, in six places: 0.0012, 0.0123, 1.23, 123, 12,345."""
+    if value < 0.1:
+        return f"{value:.{2 if value < 0.01 else 3}g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.{1 if value >= 10 else 2}f}"
 
 
 def _short(value: float) -> str:

@@ -20,7 +20,7 @@ from scratchnet.bench.limits import Limits
 from scratchnet.bench.operations import Row, time_case
 from scratchnet.bench.steps import NETS, StepTimes, time_steps
 from scratchnet.doctor import examine
-from scratchnet.kernels.jit import cache_is_cold
+from scratchnet.kernels.jit import count_kept
 
 # Folders of one user: no part of a result that is shown around.
 PLACES = ("kernel cache", "data cache", "SCRATCHNET_DATA")
@@ -63,7 +63,7 @@ class Bench:
     def lines(self) -> Iterator[str]:
         """Measure, and yield the tables line by line."""
         self.threads, began, before = threads.get_threads(), time.perf_counter(), report.load()
-        self.cold = cache_is_cold()
+        self.kept = count_kept()
         threads.set_threads(self.threads)  # NumPy's BLAS, too
         facts = dict(examine())
         public = {name: fact for name, fact in facts.items() if name not in PLACES}
@@ -100,7 +100,8 @@ class Bench:
             if self.wanted(case.name):
                 self.rows.append(time_case(case, self.limits, self.seconds))
                 yield report.operations_line(len(self.rows), self.rows[-1])
-        yield from report.operations_notes(self.rows, self.limits, self.cold)
+        compiled = None if self.kept is None else (count_kept() or 0) - self.kept
+        yield from report.operations_notes(self.rows, self.limits, compiled)
 
     def _ladder(self) -> Iterator[str]:
         for ladder in climb(self.limits, self.seconds, self.wanted):

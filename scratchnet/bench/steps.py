@@ -30,7 +30,7 @@ WORDS = 10_000
 
 
 class Net(NamedTuple):
-    """A net to train: name, layers, shape of an example, batch size; classes are its last layer's units."""
+    """A net to train: name, layers, shape of an example, batch size. One unit at its end is a logit of two classes."""
 
     name: str
     layers: Callable[[], list[Layer]]
@@ -72,18 +72,16 @@ def _mlp(*units: int) -> Callable[[], list[Layer]]:
     return layers
 
 
-def _block(channels: int, kernel: int, padding: str) -> list[Layer]:
-    return [Conv2d(channels, kernel, padding=padding), ReLU(), MaxPool2d(2)]
-
-
 def _cnn() -> list[Layer]:
-    head = [Flatten(), Dense(128), ReLU(), Dense(10)]
-    return [*_block(32, 3, "valid"), *_block(64, 3, "valid"), *head]
+    convs: list[Layer] = [layer for u in (32, 64) for layer in (Conv2d(u, 3), ReLU(), MaxPool2d(2))]
+    return [*convs, Flatten(), Dense(128), ReLU(), Dense(10)]
 
 
 def _cifar() -> list[Layer]:
-    head = [Flatten(), Dense(1000), ReLU(), Dense(10)]
-    return [*_block(64, 5, "same"), *_block(64, 5, "same"), *_block(128, 5, "same"), *head]
+    convs: list[Layer] = []
+    for u in (64, 64, 128):
+        convs += [Conv2d(u, 5, padding=2), ReLU(), MaxPool2d(3, 2, padding=1)]
+    return [*convs, Flatten(), Dense(1000), ReLU(), Dense(10)]
 
 
 NETS = (
@@ -92,7 +90,7 @@ NETS = (
     Net("MNIST MLP 784-1000-1000-10", _mlp(1000, 1000, 10), (784,)),
     Net("MNIST CNN 32-64-128, 3x3", _cnn, (28, 28, 1)),
     Net("CIFAR-10 CNN 64-64-128-1000, 5x5", _cifar, (32, 32, 3)),
-    Net("IMDB logistic 10,000-2, CSR", _mlp(2), (WORDS,)),
+    Net("IMDB logistic 10,000-1, CSR", _mlp(1), (WORDS,)),
 )
 
 
@@ -125,13 +123,16 @@ class Training:
         if net.input_shape == (WORDS,):
             indptr, indices, data = csr_batch(rng, net.batch, WORDS)
             self.x = scipy.sparse.csr_array((data, indices, indptr), shape=(net.batch, WORDS))
-        self.labels = rng.integers(0, self.net.output_shape[0], net.batch)
+        classes = self.net.output_shape[0]
+        self.loss: Any = losses.softmax_cross_entropy if classes > 1 else losses.binary_cross_entropy
+        labels = rng.integers(0, max(2, classes), net.batch)
+        self.y = labels if classes > 1 else labels[:, np.newaxis].astype(np.float32)
         self.units = units(self.net)
         self.marks: list[list[float]] = []
 
     def whole(self) -> None:
         """One step, as training.py does it."""
-        _, dy = losses.softmax_cross_entropy(self.net.forward(self.x, train=True), self.labels, ops=self.net.ops)
+        _, dy = self.loss(self.net.forward(self.x, train=True), self.y, ops=self.net.ops)
         self.net.backward(dy)
         self.adam.step(self.net.grads)
 
@@ -141,7 +142,7 @@ class Training:
         for _, forward, _ in self.units:
             y = forward(y)
             marks.append(time.perf_counter())
-        _, dy = losses.softmax_cross_entropy(y, self.labels, ops=self.net.ops)
+        _, dy = self.loss(y, self.y, ops=self.net.ops)
         marks.append(time.perf_counter())
         for _, _, backward in reversed(self.units):
             dy = backward(dy)

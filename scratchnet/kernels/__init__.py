@@ -1,7 +1,7 @@
 """The operations of reference/ under the same names and signatures, compiled by Numba: what FAST means.
 
-A file whose name reference/ has too is its twin: there stand the equations, and tests/test_twins.py holds the two
-together. The others say how:
+A file of operations has the name of its twin in reference/: there stand the equations, and tests/test_twins.py holds
+the two together. The others say how:
 
     jit, compiler                               how a kernel is compiled, cached, split over threads
     memory, vectors                             addresses; LLVM's vectors

@@ -43,7 +43,8 @@ class Kernel:
     """A compiled function with two bodies from one source: `serial` and `parallel` (where `prange` splits the loop).
 
     Calling it runs the parallel body when the largest array is worth it and this process may (threads.py). Both bodies
-    write the same bits: a kernel parallelises over what it writes, and sums in an order that no thread count changes.
+    write the same bits: a kernel parallelises over what it writes, and sums in an order that no thread count changes;
+    where LLVM could still fuse their arithmetic in two ways, it is made by `exact`.
     A Python float arrives as float64: a kernel first casts it to the dtype of its arrays, which costs nothing there.
     """
 
@@ -92,8 +93,8 @@ def kernel(function: Callable[..., None]) -> Kernel:
 def exact(function: Callable[..., None]) -> Kernel:
     """A kernel computed as written, by IEEE arithmetic: nothing is fused or reordered.
 
-    `a * b + c * d` may be fused in two ways, and the serial and the parallel body of a kernel then differ in the last
-    bit. Loops that sum nothing and wait for memory lose no time by it, and give NumPy's bits on any CPU.
+    `a * b + c * d` may be fused in two ways, and the serial and the parallel body of a kernel would then differ in the
+    last bit. Loops that sum nothing and wait for memory lose no time by it, and give NumPy's bits on any CPU.
     """
     return Kernel(function, flatten=False, fastmath=set())
 
@@ -217,6 +218,12 @@ def cache_is_cold() -> bool:
     """True where nothing compiled is kept yet, so that the first use of each kernel will take its time."""
     folder = cache_folder()
     return folder is None or next(folder.glob("*.nbi"), None) is None
+
+
+def count_kept() -> int | None:
+    """How many compiled functions are kept, one for each set of types; None where they can't be."""
+    folder = cache_folder()
+    return None if folder is None else sum(1 for _ in folder.glob("*.nbc"))
 
 
 _uncached: list[str] = []  # why kernels could not be cached; only the first reason is told

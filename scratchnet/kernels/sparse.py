@@ -14,7 +14,7 @@ from numba import prange
 
 from scratchnet.kernels.jit import exact, precise, workspace, worth_threads
 
-FEW_UNITS = 8  # from two up to these, two units at a time in registers beat a loop over the units
+FEW_UNITS = 8  # from two to fewer than these, two units at a time in registers beat a loop over the units
 MANY_UNITS = 128  # measured: sorting pays from about here
 UNSIGNED = {4: np.uint32, 8: np.uint64}
 

@@ -39,7 +39,8 @@ from scratchnet.kernels.windows import Pair
 from scratchnet.kernels.winograd_transform import OUTPUTS, ZEROS, function, side, spare
 
 CACHE = 2_000_000  # bytes of V and M: so much stays in the caches of a core, and U is read so much less often
-CHUNK = 32  # images whose weight gradients are one sum; the sums of the chunks are added in order
+LEAST, MOST = 4, 32  # images whose weight gradients are one sum; the sums of the chunks are added in order
+PARTS, SUMS = 4, 2_500_000  # so many chunks, and where they are small as many as take so many bytes
 AWAY = 1  # empty rows of channels between points, for at steps of 2^n bytes all would fall on the same lines of a cache
 
 _on = os.environ.get("SCRATCHNET_WINOGRAD", "").lower() != "off"
@@ -266,7 +267,7 @@ def backward_weight(dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: n
     """dW = windows(x)^T dy, db = sum dy; see reference.conv2d_backward_weight, here at stride 1."""
     x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), np.ones(1, dy.dtype)
     plan, xs, ys = _plan(dy.shape[1:3], x, dweight, padding, lanes=dy.shape[3])
-    chunks, part = sizes = _chunks(plan, xs, ys)
+    _, chunks, part = sizes = _chunks(plan, xs, ys)
     space = workspace("winograd", plan.slots * plan.slot + chunks * part, dy.dtype)
     sums = space[plan.slots * plan.slot :]
     functions = _functions(dy.dtype, plan.taps, "gradient", "image", "filter_back")
@@ -276,15 +277,21 @@ def backward_weight(dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: n
     dbias[...] = sums[part - ys.row :][: ys.channels]
 
 
-def _chunks(plan: _Plan, xs: _Images, ys: _Images) -> tuple[int, int]:
-    """(how many sums, numbers in one of them: dU, point by point, and dbias as one row more)."""
-    return -(-plan.images // CHUNK), (plan.points * xs.channels + 1) * ys.row
+def _chunks(plan: _Plan, xs: _Images, ys: _Images) -> tuple[int, int, int]:
+    """(images in a chunk, how many sums, numbers in one of them: dU, point by point, and dbias as one row more).
+
+    Threads share the chunks, and there are more of them the more threads could be of use; but each costs a sum more.
+    """
+    part = (plan.points * xs.channels + 1) * ys.row
+    images = -(-plan.images // max(PARTS, SUMS // (plan.size * part)))
+    images = min(MOST, max(LEAST, images))
+    return images, -(-plan.images // images), part
 
 
 @kernel
 def _weight_gradient(space, sums, plan, xs, ys, sizes, functions, addresses):
     """dU = V^T M of each chunk of images, and dbias behind it; the sum of the chunks; dweight."""
-    chunks, part = sizes
+    images, chunks, part = sizes
     multiply, _, gradient, image, filter_back = functions
     dweight, x, dy, one = addresses
     size = plan.size
@@ -292,7 +299,7 @@ def _weight_gradient(space, sums, plan, xs, ys, sizes, functions, addresses):
         clear(space, slot * plan.slot, ZEROS)
         memory = space.ctypes.data + size * slot * plan.slot
         for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
-            begin, end = q * CHUNK * plan.down, min(plan.images, (q + 1) * CHUNK) * plan.down
+            begin, end = q * images * plan.down, min(plan.images, (q + 1) * images) * plan.down
             for first in range(begin, end, plan.lines):
                 last = min(end, first + plan.lines)
                 _to_points(gradient, memory, ys, dy, first, first, last, plan)
@@ -326,7 +333,7 @@ def _add_chunks(filter_back, dweight, sums, memory, slot, sizes, xs, ys, plan):
 
     As in dU, channels are rows of the sums, which are added, and turned into weights, row by row. dbias is a row more.
     """
-    chunks, part = sizes
+    _, chunks, part = sizes
     channels, units, row = xs.channels, ys.channels, ys.row
     for c in range(slot * (channels + 1) // plan.slots, (slot + 1) * (channels + 1) // plan.slots):
         for i in range(plan.points if c < channels else 1):

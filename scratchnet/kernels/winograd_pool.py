@@ -18,7 +18,6 @@ from scratchnet.kernels.jit import helper, kernel, workspace
 from scratchnet.kernels.memory import addresses_of, clear
 from scratchnet.kernels.windows import Pair
 from scratchnet.kernels.winograd import (
-    CHUNK,
     _add_chunks,
     _add_tiles,
     _chunks,
@@ -129,7 +128,7 @@ def backward(
     cells, one = (pool.height, pool.width), np.ones(1, y.dtype)
     plan, xs, ys = _plan(cells, x, weight, padding, lanes=weight.shape[3])
     back, _, _ = _plan(cells, x, weight, padding, lanes=x.shape[3])
-    chunks, part = sums_sizes = _chunks(plan, xs, ys)
+    _, chunks, part = sums_sizes = _chunks(plan, xs, ys)
     room, panels, tap = sizes = _room(plan, ys), _filter_size(back, ys, xs), _tap(plan, xs, ys)
     start = plan.slots * room
     space = workspace("winograd", start + chunks * part + panels + plan.taps**2 * tap, y.dtype)
@@ -144,7 +143,7 @@ def backward(
 def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, code, at):
     """The weights turned, and to points, if dx is wanted; the sums of each chunk of images, and their dx; dweight."""
     room, panels_size, tap = sizes
-    chunks, part = sums_sizes
+    images, chunks, part = sums_sizes
     size, base = plan.size, space.ctypes.data
     panels = sums.ctypes.data + size * chunks * part
     turned = panels + size * panels_size
@@ -157,7 +156,7 @@ def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, code
             _filters(code.filter, panels, turned, tap, xs.row, slot, ys, xs, base + size * slot * room, back)
     for slot in prange(plan.slots):
         for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
-            begin, end = q * CHUNK * plan.down, min(plan.images, (q + 1) * CHUNK) * plan.down
+            begin, end = q * images * plan.down, min(plan.images, (q + 1) * images) * plan.down
             to = sums.ctypes.data + size * q * part
             for first in range(begin, end, plan.lines):
                 last, fresh = min(end, first + plan.lines), first == begin

@@ -214,7 +214,7 @@ def _put(typing_context: Any, like: Any, to: Any, to_at: Any, source: Any, sourc
 
 
 def _to_points(name: int, size: int, cells: int, vector: int, number: int) -> Callable[..., None]:
-    """Make `image`, `filter` or `gradient`; the constants are those of `functions`."""
+    """Make `image`, `filter` or `gradient`; the constants are those of `function`."""
 
     def to_points(like, points, step, array, row, column, channels, top, bottom, left, right, spare):
         """Transform one tile: points[i step + c] for point i and c < channels, whole vectors of them.

@@ -13,6 +13,8 @@ from processes import run_experiment
 from versus import race, report
 from versus.nets import NETS, OURS
 
+from scratchnet import threads
+
 # --- versus_frameworks ---------------------------------------------------------------------------------------------
 
 
@@ -67,6 +69,37 @@ def test_a_peer_that_computes_something_else_fails_the_run(factor, status, monke
     assert ("WRONG: its losses differ by" in capsys.readouterr().out) == bool(status)
 
 
+@pytest.mark.parametrize("broken", ["default", "synchronous"])
+def test_a_peer_that_starts_under_one_policy_alone_is_raced_under_that(broken, monkeypatch):
+    class Broken(Scripted):
+        def __init__(self, name, net, material, settings, policy="default", **more):
+            if name == "jax" and policy == broken:
+                raise RuntimeError("can't start")
+            super().__init__(name, net, material, settings, policy)
+
+    monkeypatch.setattr(race, "absent", lambda name: "")
+    monkeypatch.setattr(race, "Worker", Broken)
+    settings = race.Settings(1, 0.01, smoke=False)
+    ours, jax = race.run_race(NETS["digits_mlp"], ["jax"], None, settings)
+    assert jax.counts and jax.note == "" and jax.policy != broken
+    assert len(ours.times) >= race.ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seconds", "-1"], "--seconds: expected a number > 0, got -1.0"),
+        (["--seconds", "nan"], "--seconds: expected a number > 0"),
+        (["--readme", "--out", "absent"], "--readme: expected --out FOLDER, where versus.md is"),
+        (["--nets", "digits"], "expected some of digits_mlp"),
+    ],
+)
+def test_the_race_refuses_what_it_can_not_do(options, message, capsys):
+    with pytest.raises(SystemExit):
+        versus_frameworks.main(options)
+    assert message in capsys.readouterr().err
+
+
 def test_the_verdict_is_against_the_fastest_peer():
     medians = {OURS: 1.0, "jax": 4.0, "torch": 2.0}
     entries = [race.Entry(name, times=[[ms, ms], [ms, 3 * ms]]) for name, ms in medians.items()]
@@ -90,6 +123,24 @@ def test_scaling_runs_and_goes_on_where_it_stopped(tmp_path):
         assert f"{model}: ms ~ {axis}^" in shown
     assert run_experiment("scaling", "--smoke", "--out", tmp_path).stdout == shown
     assert (tmp_path / "scaling.csv").read_text() == rows
+
+
+def test_scaling_on_fewer_threads_does_not_show_rows_of_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling, "time_in_turns", lambda steps, threads, seconds: {size: [1.0] for size in steps})
+    monkeypatch.setattr(scaling, "SWEEPS", {("adam", "parameters"): [10, 20]})
+    monkeypatch.setattr(scaling, "MODELS", {name: lambda **size: scaling.Made(int, 1, 1) for name in scaling.MODELS})
+    for most in (2, 1, 2):
+        rows = scaling.measure(tmp_path / "scaling.csv", 1, most, smoke=False)
+        sweep = [(row.size, row.threads) for row in rows if row.axis != "threads"]
+        assert sweep == [(10, most), (20, most)]
+        assert {row.threads for row in rows if row.axis == "threads"} == set(range(1, most + 1))
+
+
+@pytest.mark.parametrize("count", ["0", "9999"])
+def test_scaling_refuses_threads_that_are_not_there(count, capsys):
+    with pytest.raises(SystemExit):
+        scaling.main(["--threads-max", count])
+    assert f"--threads-max: expected 1 to {threads.available_threads()}, got {count}" in capsys.readouterr().err
 
 
 def law(factor_at_last: float) -> list[scaling.Row]:
