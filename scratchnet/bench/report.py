@@ -58,13 +58,14 @@ def operations_head(threads: int) -> Iterator[str]:
 
 def operations_line(number: int, row: Row) -> str:
     """One row; a percentage above 100 gets a star, which `operations_notes` explains."""
-    rate = f"{_short(row.rate / 1e9)} {'GF/s' if row.bound == 'compute' else 'GB/s'}"
+    rate = row.rate / 1e9
+    rated = f"{rate:.{0 if rate >= 10 else 1}f} {'GF/s' if row.bound == 'compute' else 'GB/s'}"
     star = "*" if max(row.percent_one, row.percent_all) > 100 else ""
     first, second = row.reference.median / row.one.median, row.one.median / row.all.median
     return (
         f"{number:>3} {_name(row.operation, row.size):<48}{_short(row.bytes / 1e6):>5}{_short(row.flops / 1e6):>6}"
         f"{_ms(row.reference):>7}{_ms(row.one):>7}{_ms(row.all):>7}{row.all.spread:>6.0%}{_short(first):>5}x"
-        f"{_short(second):>5}x{rate:>9}{row.percent_one:>4.0f}{row.percent_all:>4.0f}{star}"
+        f"{_short(second):>5}x{rated:>9}{row.percent_one:>4.0f}{row.percent_all:>4.0f}{star}"
     )
 
 
