@@ -32,9 +32,10 @@ class Sequential:
         seed: of the initial weights and the dropout masks. Same seed, same bits.
         dtype: "float32" or "float64", of parameters, inputs and outputs.
         ops: the floor to run on, a module: scratchnet.kernels (fast) or scratchnet.reference (readable).
-        join: run Conv2d, ReLU, MaxPool2d in a row as one operation, which stores nothing in between, and so Dense,
-            ReLU, Dense, ... The results are the same. False runs layer by layer, so that after net.forward each
-            layer's own backward can be called. Layers inside Residual and a Dense without bias stay apart anyway.
+        join: run Conv2d, ReLU, MaxPool2d in a row as one operation, which stores nothing in between, and so ReLU,
+            MaxPool2d, and Dense, ReLU, Dense, ... The results are the same. False runs layer by layer, so that after
+            net.forward each layer's own backward can be called. Layers inside Residual and a Dense without bias stay
+            apart anyway.
 
     Attributes:
         params, grads: (P,) all parameters and all gradients. `layer.weight` and `layer.dweight` are views into them, so

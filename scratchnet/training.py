@@ -17,11 +17,12 @@ from tqdm import tqdm
 from scratchnet.arrays import check_callable, check_integer, check_labels, check_number, show_kind, show_shape
 from scratchnet.data.batches import batches, count_batches
 from scratchnet.files import write_whole
-from scratchnet.losses import softmax_cross_entropy
+from scratchnet.losses import binary_cross_entropy, mse, softmax_cross_entropy
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Optimizer, clip_grad_norm
 
 Loss = Callable[..., tuple[float, np.ndarray]]
+OURS = (softmax_cross_entropy, binary_cross_entropy, mse)  # losses that can write the gradient where they are told
 
 
 COLUMNS = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "lr", "seconds")
@@ -164,6 +165,7 @@ def train(
     progress = Progress() if progress is None else progress
     _check_progress(progress, batch_size, y.shape[0])
     statistics = list(net.state().values())
+    lossy = _reusing_memory(loss, net, min(batch_size, y.shape[0]))
     while progress.epoch < epochs:
         lr, began = optimizer.current_lr(), time.perf_counter()
         with _bar(progress, epochs, x, show) as bar:
@@ -172,7 +174,7 @@ def train(
             ):
                 lr = optimizer.current_lr()
                 with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as divergence
-                    value, correct = _step(net, optimizer, xb, yb, loss, clip_norm, progress, statistics)
+                    value, correct = _step(net, optimizer, xb, yb, lossy, clip_norm, progress, statistics)
                 progress.batch += 1
                 progress.loss_sum += value * len(yb)
                 progress.correct += correct
@@ -287,6 +289,14 @@ def _check_params(net: Sequential, progress: Progress) -> None:
             f"training diverged in epoch {progress.epoch + 1}: after batch {progress.batch} parameter {name} "
             "is not finite; go on from an earlier checkpoint, with a lower learning rate"
         )
+
+
+def _reusing_memory(loss: Loss, net: Sequential, rows: int) -> Loss:
+    """The loss, writing the gradient of every batch, of so many rows at most, to the same array, if it is ours."""
+    if loss not in OURS:
+        return loss
+    gradient = np.empty((rows, *net.output_shape), net.dtype)
+    return lambda outputs, y, ops: loss(outputs, y, ops=ops, out=gradient[: len(outputs)])
 
 
 def _step(

@@ -19,9 +19,11 @@ import scipy.sparse
 from scratchnet import Sequential, kernels, threads
 from scratchnet.data.batches import batches
 from scratchnet.kernels.jit import Kernel, kernel
-from scratchnet.losses import softmax_cross_entropy
+from scratchnet.layers import Dense, ReLU
+from scratchnet.losses import mse, softmax_cross_entropy
 from scratchnet.models import cnn, logistic, mlp
 from scratchnet.optimizers import Adam, clip_grad_norm
+from scratchnet.training import train
 
 pytestmark = pytest.mark.jit_only
 
@@ -106,6 +108,35 @@ def steady_peaks(name, spoil=lambda step: None):
 @pytest.mark.parametrize("name", NETS)
 def test_a_steady_step_allocates_nothing(name):
     assert {part: peak for part, peak in steady_peaks(name).items() if peak > LIMIT} == {}
+
+
+def training_peaks(loss):
+    """The memory that train() asks for from one batch to the next, in bytes."""
+    rng, peaks = np.random.default_rng(0), []
+    net = Sequential([Dense(64), ReLU(), Dense(16)], (20,))
+    x, y = rng.random((16 * BATCH, 20), np.float32), rng.random((16 * BATCH, 16), np.float32)
+
+    def look():
+        peaks.append(tracemalloc.get_traced_memory()[1] - tracemalloc.get_traced_memory()[0])
+        tracemalloc.reset_peak()
+        return False
+
+    train(net, Adam(net.params), x, y, batch_size=BATCH, loss=loss)  # compiles
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    tracemalloc.start()
+    try:
+        train(net, Adam(net.params), x, y, batch_size=BATCH, loss=loss, should_stop=look)
+    finally:
+        tracemalloc.stop()
+        sys.settrace(tracer)
+    return sorted(peaks[4:-1])
+
+
+def test_the_training_loop_allocates_nothing_either():
+    """A gradient of 256 rows of 16 numbers is 16 KiB: a loss of one's own makes a new one at every step."""
+    assert training_peaks(mse)[0] <= LIMIT
+    assert training_peaks(lambda outputs, y, ops: mse(outputs, y, ops=ops))[0] > LIMIT
 
 
 @pytest.mark.parametrize("part", Step.PARTS)

@@ -290,7 +290,7 @@ def test_others_are_not_joined():
     class Odd(ReLU):
         """Some other function."""
 
-    for middle in ([Odd()], [BatchNorm2d(), ReLU()], []):
+    for middle in ([Odd()], [BatchNorm2d(), Odd()], []):
         chain = Sequential([Conv2d(2, 3), *middle, MaxPool2d(2)], (6, 6, 1))
         assert chain._steps == chain.layers
 

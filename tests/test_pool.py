@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from test_conv import BOTH_FLOORS, MODERATE, geometries, integers, junk
 
 from scratchnet import Sequential, kernels, reference
-from scratchnet.layers import AvgPool2d, Conv2d, Flatten, GlobalAvgPool2d, MaxPool2d
+from scratchnet.layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, Flatten, GlobalAvgPool2d, MaxPool2d, ReLU
+from scratchnet.layers.joined import ReLUPool
 
 
 @BOTH_FLOORS
@@ -45,6 +46,55 @@ def test_max_pool_of_nan_and_infinity_equals_loops(ops, geometry, seed):
     want_y, want_index = oracles.max_pool2d(x, size, kernel_size, stride, padding)
     np.testing.assert_array_equal(y, want_y)
     np.testing.assert_array_equal(index, want_index)
+
+
+@BOTH_FLOORS
+@MODERATE
+@given(geometry=geometries(half=True), seed=st.integers(0, 99), special=st.booleans())
+def test_relu_and_max_pool_as_one_are_the_two_in_a_row(ops, geometry, seed, special):
+    images, channels, image, size, kernel_size, stride, padding = geometry
+    rng = np.random.default_rng(seed)
+    x, dy = integers(rng, images, *image, channels), integers(rng, images, *size, channels)
+    if special:
+        x = rng.choice(np.array([-np.inf, -1, 0, 1, np.inf, np.nan], np.float32), x.shape)
+    y, index, dx = junk(*dy.shape), junk(*dy.shape, dtype=np.uint8), junk(*x.shape)
+    ops.relu_max_pool2d_forward(y, index, x, kernel_size, stride, padding)
+    rectified = np.where(x < 0, np.float32(0), x)
+    want_y, want_index = oracles.max_pool2d(rectified, size, kernel_size, stride, padding)
+    np.testing.assert_array_equal(y, want_y)
+    np.testing.assert_array_equal(index, want_index)
+    ops.relu_max_pool2d_backward(dx, dy, y, index, kernel_size, stride, padding)
+    with np.errstate(invalid="ignore"):
+        active = np.where(want_y > 0, dy, want_y * 0)
+    want = oracles.max_pool2d_gradient(active, index, x.shape, kernel_size, stride, padding)
+    np.testing.assert_array_equal(dx, want)
+
+
+@BOTH_FLOORS
+def test_behind_another_layer_relu_and_max_pool_run_as_one_and_compute_the_same(ops):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((4, 10, 9, 2)), rng.standard_normal((4, 3))
+    results = []
+    for join in (True, False):
+        layers = [Conv2d(3, 3, bias=False), BatchNorm2d(), ReLU(), MaxPool2d(3, 2, 1), Flatten(), Dense(3)]
+        net = Sequential(layers, (10, 9, 2), dtype="float64", ops=ops, join=join)
+        assert any(isinstance(step, ReLUPool) for step in net._steps) == join
+        assert ("joined to layer 3" in net.summary()) == join
+        y = net.forward(x, train=True).copy()
+        results.append((y, net.backward(dy, input_gradient=True).copy(), net.grads.copy(), net.forward(x[:2])))
+    for got, want in zip(*results):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_relu_and_max_pool_before_anything_trained_have_no_gradient_to_compute():
+    net = Sequential([ReLU(), MaxPool2d(2), Flatten(), Dense(3)], (4, 4, 2))
+    assert repr(net._steps[0]) == "ReLU(), MaxPool2d(kernel_size=(2, 2))"
+    net.forward(np.ones((2, 4, 4, 2), np.float32), train=True)
+    assert net.backward(np.ones((2, 3), np.float32)) is None
+    net.forward(np.ones((2, 4, 4, 2), np.float32), train=True)
+    assert net._steps[0].backward(np.ones((2, 2, 2, 2), np.float32), input_gradient=False) is None
+    with pytest.raises(ValueError, match=r"ReLU, MaxPool2d\.forward: x: expected"):
+        net.forward(np.ones((2, 3, 4, 2), np.float32))
 
 
 @BOTH_FLOORS

@@ -314,6 +314,18 @@ def max_pool2d_backward(rng, size, dtype, integers):
 
 
 @case
+def relu_max_pool2d_forward(rng, size, dtype, integers):
+    return max_pool2d_forward(rng, size, dtype, integers)
+
+
+@case
+def relu_max_pool2d_backward(rng, size, dtype, integers):
+    written, (dy, winners), windows = max_pool2d_backward(rng, size, dtype, integers)
+    y = np.maximum(floats(rng, dy.shape, dtype, integers) + 1, 0)
+    return written, [dy, y, winners], windows
+
+
+@case
 def avg_pool2d_forward(rng, size, dtype, integers):
     written = [np.empty((size, 5, 4, 3), dtype)]
     return written, [floats(rng, (size, 5, 6, 3), dtype, integers)], [(2, 3), (1, 2), (1, 1)]

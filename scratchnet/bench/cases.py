@@ -199,6 +199,8 @@ def _pooling() -> Iterator[Case]:
         windows, index, count = ((2, 2), (2, 2), (0, 0)), _integers(y, 4, np.uint8), N * h * h * c
         yield Case("max_pool2d_forward", f"{h}x{h}x{c} 2x2", count, (y, index), (x,), windows)
         yield Case("max_pool2d_backward", f"{h}x{h}x{c} 2x2", count, (x,), (y, index), windows)
+    yield Case("relu_max_pool2d_forward", f"{h}x{h}x{c} 2x2", 2 * count, (y, index), (x,), windows)
+    yield Case("relu_max_pool2d_backward", f"{h}x{h}x{c} 2x2", 2 * count, (x,), (y, y, index), windows)
     yield Case("avg_pool2d_forward", f"{h}x{h}x{c} 2x2", count, (y,), (x,), windows)
     yield Case("avg_pool2d_backward", f"{h}x{h}x{c} 2x2", count, (x,), (y,), windows)
     x, count = (N, 8, 8, 128), N * 8 * 8 * 128

@@ -23,6 +23,7 @@ from scratchnet.bench.timing import Timing, Variant, first_call, measure
 from scratchnet.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU
 from scratchnet.layers.base import Layer
 from scratchnet.layers.joined import DenseChain
+from scratchnet.models import MODELS
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Adam
 
@@ -84,12 +85,17 @@ def _cifar() -> list[Layer]:
     return [*convs, Flatten(), Dense(1000), ReLU(), Dense(10)]
 
 
+def _default() -> list[Layer]:
+    return MODELS["cnn"]((32, 32, 3), 10, 0.1)
+
+
 NETS = (
     Net("digits MLP 64-64-10", _mlp(64, 10), (64,), 32),
     Net("MNIST logistic 784-10", _mlp(10), (784,)),
     Net("MNIST MLP 784-1000-1000-10", _mlp(1000, 1000, 10), (784,)),
     Net("MNIST CNN 32-64-128, 3x3", _cnn, (28, 28, 1)),
     Net("CIFAR-10 CNN 64-64-128-1000, 5x5", _cifar, (32, 32, 3)),
+    Net("CIFAR-10 CNN of scratchnet train", _default, (32, 32, 3)),
     Net("IMDB logistic 10,000-1, CSR", _mlp(1), (WORDS,)),
 )
 

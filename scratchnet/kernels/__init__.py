@@ -38,6 +38,8 @@ from scratchnet.kernels.pool import (
     global_avg_pool2d_forward,
     max_pool2d_backward,
     max_pool2d_forward,
+    relu_max_pool2d_backward,
+    relu_max_pool2d_forward,
 )
 from scratchnet.kernels.residual import residual_backward, residual_forward
 from scratchnet.kernels.sparse import csr_dense_backward_weight, csr_dense_forward

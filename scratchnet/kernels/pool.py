@@ -1,4 +1,4 @@
-"""Pooling; equations in reference/pool.py.
+"""Pooling, and ReLU before it; equations in reference/pool.py.
 
 Forward writes one line of windows (n, oh) per step of the parallel loop. Backward turns the question round and writes
 one row of the image (n, h) per step, adding up what the windows over it hand back: no two threads ever write one row,
@@ -21,7 +21,18 @@ def max_pool2d_forward(
     y: np.ndarray, index: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> None:
     """y = max over the window, index = which cell; see reference.max_pool2d_forward."""
-    pool = winners.plan(x.shape[1:3], y, kernel_size, stride, padding)
+    _take(y, index, x, winners.plan(x.shape[1:3], y, kernel_size, stride, padding))
+
+
+def relu_max_pool2d_forward(
+    y: np.ndarray, index: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+) -> None:
+    """y, index = max_pool2d(max(x, 0)); see reference.relu_max_pool2d_forward."""
+    _take(y, index, x, winners.plan(x.shape[1:3], y, kernel_size, stride, padding, rectify=True))
+
+
+def _take(y: np.ndarray, index: np.ndarray, x: np.ndarray, pool: winners.Pool) -> None:
+    """Forward of either."""
     x = np.ascontiguousarray(x)
     functions, addresses = winners.functions(y.dtype), addresses_of(y, index, x)
     _max_pool.launch(worth_threads(x.size), y.shape[0], pool, functions, addresses)
@@ -41,22 +52,38 @@ def max_pool2d_backward(
     dx: np.ndarray, dy: np.ndarray, index: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> None:
     """dx = dy of the windows it won; see reference.max_pool2d_backward."""
-    pool = winners.plan(dx.shape[1:3], dy, kernel_size, stride, padding)
-    dy, index = np.ascontiguousarray(dy), np.ascontiguousarray(index)
-    functions, addresses = winners.functions(dx.dtype), addresses_of(dx, dy, index)
+    _give(dx, dy, dy, index, winners.plan(dx.shape[1:3], dy, kernel_size, stride, padding))
+
+
+def relu_max_pool2d_backward(
+    dx: np.ndarray,
+    dy: np.ndarray,
+    y: np.ndarray,
+    index: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+) -> None:
+    """dx = dy of the windows it won where y > 0; see reference.relu_max_pool2d_backward."""
+    _give(dx, dy, y, index, winners.plan(dx.shape[1:3], dy, kernel_size, stride, padding, rectify=True))
+
+
+def _give(dx: np.ndarray, dy: np.ndarray, y: np.ndarray, index: np.ndarray, pool: winners.Pool) -> None:
+    """Backward of either."""
+    dy, y, index = (np.ascontiguousarray(array) for array in (dy, y, index))
+    functions, addresses = winners.functions(dx.dtype), addresses_of(dx, dy, y, index)
     _max_pool_gradient.launch(worth_threads(dx.size), dx.reshape(-1), dx.shape[0], pool, functions, addresses)
 
 
 @kernel
 def _max_pool_gradient(dx, images, pool, functions, addresses):
-    to, dy, index = addresses
+    to, dy, y, index = addresses
     row, line = pool.width * pool.channels, pool.columns * pool.channels
     for task in prange(images * pool.height):
         clear(dx, task * row, row)
         n, h = task // pool.height, task % pool.height
-        at = n * pool.rows * line
-        grad = dy + pool.size * at
-        winners.spread_row(functions.give, pool, to + pool.size * n * pool.height * row, grad, grad, index + at, h)
+        image, at = to + pool.size * n * pool.height * row, n * pool.rows * line
+        winners.spread_row(functions.give, pool, image, dy + pool.size * at, y + pool.size * at, index + at, h)
 
 
 @kernel

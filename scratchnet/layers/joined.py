@@ -1,6 +1,7 @@
 """Neighbours that run as one.
 
     Conv2d, ReLU, MaxPool2d      the images in between never go to memory
+    ReLU, MaxPool2d              behind anything else: what is pooled is rectified, not the whole image
     Dense, ReLU, Dense, ...      small layers are computed in one call; ReLU writes over what it reads
 
 They keep their parameters, and each still works by itself when called by hand.
@@ -60,6 +61,40 @@ class ConvReLUPool(Layer):
 
     def _name(self) -> str:
         return "Conv2d, ReLU, MaxPool2d"
+
+
+class ReLUPool(Layer):
+    """Run two built layers of a net in one operation; this holds the buffers. Of kinks, as ConvReLUPool."""
+
+    def __init__(self, relu: ReLU, pool: MaxPool2d) -> None:
+        super().__init__()
+        self.relu, self.pool = relu, pool
+        self.input_shape, self.output_shape = relu.input_shape, pool.output_shape
+        self._declare_buffer("y", self.output_shape)
+        self._declare_buffer("index", self.output_shape, np.uint8)
+        self._declare_buffer("dx", self.input_shape)
+        self._windows = pool.kernel_size, pool.stride, pool._before
+
+    def _forward(self, x: Any, train: bool) -> np.ndarray:
+        y, index = self._buffer("y", x.shape[0]), self._buffer("index", x.shape[0])  # (N, OH, OW, C)
+        self.ops.relu_max_pool2d_forward(y, index, x, *self._windows)
+        self.relu._last, self.pool._last = y, index
+        if train:
+            self._kept = (y, index)
+        return y
+
+    def _backward(self, dy: np.ndarray, kept: tuple, input_gradient: bool) -> np.ndarray | None:
+        if not input_gradient:
+            return None
+        dx = self._buffer("dx", dy.shape[0])  # (N, H, W, C)
+        self.ops.relu_max_pool2d_backward(dx, dy, *kept, *self._windows)
+        return dx
+
+    def __repr__(self) -> str:
+        return f"{self.relu!r}, {self.pool!r}"
+
+    def _name(self) -> str:
+        return "ReLU, MaxPool2d"
 
 
 class DenseChain(Layer):
@@ -145,6 +180,8 @@ def join_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     while rest:
         if [type(layer) for layer in rest[:3]] == [Conv2d, ReLU, MaxPool2d]:
             steps.append(ConvReLUPool(*rest[:3]))  # type: ignore[arg-type]
+        elif [type(layer) for layer in rest[:2]] == [ReLU, MaxPool2d]:
+            steps.append(ReLUPool(*rest[:2]))  # type: ignore[arg-type]
         elif (length := _chain_length(rest)) > 1:
             steps.append(DenseChain(rest[:length]))  # type: ignore[arg-type]
         else:
@@ -167,4 +204,6 @@ def members(step: Layer) -> tuple[Layer, ...]:
     """The layers of the net that a step runs."""
     if isinstance(step, ConvReLUPool):
         return step.conv, step.relu, step.pool
+    if isinstance(step, ReLUPool):
+        return step.relu, step.pool
     return step.chain if isinstance(step, DenseChain) else (step,)

@@ -45,6 +45,8 @@ from scratchnet.reference.pool import (
     global_avg_pool2d_forward,
     max_pool2d_backward,
     max_pool2d_forward,
+    relu_max_pool2d_backward,
+    relu_max_pool2d_forward,
 )
 from scratchnet.reference.residual import residual_backward, residual_forward
 from scratchnet.reference.sparse import csr_dense_backward_weight, csr_dense_forward

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scratchnet.reference.activations import relu_backward, relu_forward
 from scratchnet.reference.windows import Pair, _crop, _pad, _tap
 
 
@@ -56,6 +57,43 @@ def max_pool2d_backward(
     for i, j in np.ndindex(kernel_size):
         _tap(padded, i, j, size, stride)[...] += np.where(index == i * kernel_size[1] + j, dy, 0)
     _crop(dx, padded, padding)
+
+
+def relu_max_pool2d_forward(
+    y: np.ndarray, index: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
+) -> None:
+    """Rectify, and take the largest cell of each window: ReLU and max pooling as one operation.
+
+        y = max_pool2d(max(x, 0))
+
+    Arguments as max_pool2d_forward.
+    """
+    rectified = np.empty_like(x)
+    relu_forward(rectified, x)
+    max_pool2d_forward(y, index, rectified, kernel_size, stride, padding)
+
+
+def relu_max_pool2d_backward(
+    dx: np.ndarray,
+    dy: np.ndarray,
+    y: np.ndarray,
+    index: np.ndarray,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+) -> None:
+    """Differentiate both: y is positive where the cell that won was, so there, and only there, it gets its dy.
+
+        dx = max_pool2d_backward(dy where y > 0, else 0)
+
+    Args:
+        dx: (N, H, W, C). Overwritten; where y is NaN, the cell that won gets a NaN.
+        dy: (N, OH, OW, C), dtype of dx. y, index: of the same shape, from the forward pass. Read.
+        kernel_size, stride, padding: as in max_pool2d_forward.
+    """
+    active = np.empty_like(dy)
+    relu_backward(active, dy, y)
+    max_pool2d_backward(dx, active, index, kernel_size, stride, padding)
 
 
 def avg_pool2d_forward(y: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair) -> None:
