@@ -13,8 +13,9 @@ What it leaves open, and our choice:
     padding          2 around convolutions, 1 around pools: 32 -> 16 -> 8 -> 4 pixels, 2,048 inputs of the dense layer,
                      2,371,266 parameters; ReLU behind each convolution
     whitening        each image to mean 0 and deviation 1 (deviations below 10 of 255 count as 10), then ZCA over
-                     all 3,072 numbers, from the training images, eigenvalues raised by 0.1: see whitening.py
-    dropout          .2 on the input, .5 behind the dense layer
+                     all 3,072 numbers, from the training images, eigenvalues raised by 0.1, as Coates et al. (2011)
+                     whiten patches: see whitening.py
+    dropout          .2 on the input, .5 behind the dense layer, as Srivastava et al. (2014)
     first weights    normal, variance 2 / inputs before a ReLU (He et al. 2015), 1 / inputs before the output; biases 0
     L2               none
     rates            constant; AdaGrad for 45 epochs both ways, for the paper's stays so high that it looks, as in

@@ -8,7 +8,8 @@ Nesterov's momentum, settings from a dense grid.
 
 What it leaves open, and our choice:
 
-    the bag          1 where a word occurs, 0 elsewhere; 25,000 reviews to train on, 25,000 to test
+    the bag          1 where a word occurs, 0 elsewhere, which is what dropout is usually put on; counts are tried
+                     below. 25,000 reviews to train on, 25,000 to test
     dropout          kept words grow by 1 / (1 - .5); absent words stay absent
     first weights    0: the problem is convex
     L2               1e-4, as in the left panel

@@ -7,11 +7,13 @@ fall as alpha / sqrt(t), Adam beside SGD with Nesterov's momentum and AdaGrad, s
 
 What it leaves open, and our choice:
 
-    pixels           / 255
+    pixels           / 255, as everybody
     first weights    0: the problem is convex
-    L2               1e-4 (in the gradient of weights and biases; in no cost that is shown)
+    L2               1e-4, as in public reproductions: the paper says no weight (in the gradient of weights and
+                     biases; in no cost that is shown)
     t                counts updates, one per minibatch, as in the paper's theorem
     the grids        below; every setting is trained in full, on seed 0, and the lowest final cost wins
+    seeds            three: of first weights, which are 0 here, and of the order of the data
     the cost         mean over the minibatches of a pass, as they were trained on; pass k + 1 stands at epoch k
     Nesterov         with the rate inside the velocity (Sutskever et al. 2013): see paper/nesterov.py
     AdaGrad          both ways. It decays by itself, and the paper's curve is so much worse than the others that it

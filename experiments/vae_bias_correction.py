@@ -345,12 +345,14 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(parser, arguments)
     table = Table(args.out / "cells.csv", COLUMNS, Cell._fields)
     if args.mode == "smoke":
-        cells, setting = few([0], 0.03, (0.9, 0.99), (0.9, 0.9999)), Setting("digits", 32, 8)
+        cells, setting = few(args.seed[:1], 0.03, (0.9, 0.99), (0.9, 0.9999)), Setting("digits", 32, 8)
     elif args.mode == "short":
         cells, setting = few(args.seed, 1e-3, (0.9, 0.9999), (0.0, 0.999), (0.9, 0.99)), Setting()
     else:
         cells, setting = choose(args.epochs, args.seed, args.cells), Setting()
     run(cells, setting, table, args.threads, args.data_dir)
+    if not list(table):
+        parser.error(f"--cells none: expected rows in {table.path}, found none to judge")
     checks = []
     for epochs in sorted({row["epochs"] for row in table}):
         curves = collect(table, epochs)

@@ -8,6 +8,7 @@ their arrays and products are past the sizes from which kernels run in parallel;
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import sys
@@ -25,14 +26,14 @@ STEPS = 200
 BATCHES = 4  # different ones, taken in turn
 
 
-def train(net: sn.Sequential, draw: Callable[[np.random.Generator], tuple]) -> list[np.ndarray]:
+def train(net: sn.Sequential, draw: Callable[[np.random.Generator], tuple], loss=sn.softmax_cross_entropy) -> list:
     """Do all steps; returns what has been learned."""
     rng = np.random.default_rng(0)
     rounds = [draw(rng) for _ in range(BATCHES)]
     adam = sn.Adam(net.params)
     for step in range(STEPS):
         x, y = rounds[step % BATCHES]
-        _, dlogits = sn.softmax_cross_entropy(net.forward(x, train=True), y)
+        _, dlogits = loss(net.forward(x, train=True), y)
         net.backward(dlogits)
         adam.step(net.grads)
     return [net.params, *net.state().values()]
@@ -51,19 +52,24 @@ def cnn() -> list[np.ndarray]:
     return train(net, lambda rng: (rng.random((20, 16, 16, 4), dtype=np.float32), rng.integers(0, 10, 20)))
 
 
-ROWS = range(128)  # of a batch of texts
+ROWS = range(700)  # of a batch of texts
 
 
 def imdb() -> list[np.ndarray]:
-    """One dense layer on rows of about a hundred words each, some of them often."""
+    """One dense layer of 1, 2 and 16 units on rows of about a hundred words each, some of them often."""
 
-    def draw(rng: np.random.Generator) -> tuple:
+    def draw(rng: np.random.Generator, units: int) -> tuple:
         words = np.concatenate([np.unique((9_000 * rng.random(120) ** 3).astype(np.int32)) + 9_000 * n for n in ROWS])
         rows, columns = words // 9_000, words % 9_000
-        x = scipy.sparse.csr_matrix((np.ones(len(words), np.float32), (rows, columns)), shape=(128, 9_000))
-        return x, rng.integers(0, 16, 128)
+        x = scipy.sparse.csr_matrix((np.ones(len(words), np.float32), (rows, columns)), shape=(len(ROWS), 9_000))
+        y = rng.integers(0, max(2, units), len(ROWS))
+        return x, y if units > 1 else y[:, np.newaxis].astype(np.float32)
 
-    return train(sn.Sequential([Dense(16)], (9_000,)), draw)
+    weights = []
+    for units in (1, 2, 16):
+        loss = sn.softmax_cross_entropy if units > 1 else sn.binary_cross_entropy
+        weights += train(sn.Sequential([Dense(units)], (9_000,)), functools.partial(draw, units=units), loss)
+    return weights
 
 
 def vae() -> list[np.ndarray]:

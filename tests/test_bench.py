@@ -38,7 +38,7 @@ def hurry():
 def uncovered(cases):
     """Operations of kernels/ without a case, and cases without an operation."""
     operations = {name for name, value in vars(kernels).items() if callable(value) and not name.startswith("_")}
-    return sorted(operations ^ {case.operation for case in cases})
+    return sorted(operations ^ {case.operation for case in cases if not case.functions})
 
 
 def test_every_operation_has_a_case():
@@ -98,7 +98,8 @@ def test_both_floors_take_the_arguments_and_agree(case):
     results = []
     for floor in (reference, kernels):
         arguments, _ = case.arguments(np.random.default_rng(0))
-        getattr(floor, case.operation)(*arguments)
+        kernel, plain = case.functions or (getattr(kernels, case.operation), getattr(reference, case.operation))
+        (kernel if floor is kernels else plain)(*arguments)
         results.append(arguments[: len(case.written)])
     for want, got in zip(*results):
         assert np.isfinite(want).all()
@@ -226,6 +227,19 @@ def test_times_do_not_run_together():
     for exponent in range(-6, 2):  # a microsecond to ten seconds
         timing = Timing(*[1.2345 * 10.0**exponent] * 4, 3)
         assert len(operations_line(1, row(reference=timing, one=timing, all=timing)).split()) == 15
+
+
+@pytest.mark.jit_only
+def test_a_direct_convolution_is_timed_without_winograd_and_leaves_it_as_it_was(limits, monkeypatch):
+    calls = []
+    monkeypatch.setattr(kernels.winograd, "forward", lambda *args: calls.append(args))
+    case = next(case for case in CASES if not case.winograd)._replace(
+        written=((1, 8, 8, 16),), read=((1, 8, 8, 16), (3, 3, 16, 16), (16,)), scalars=((1, 1), (1, 1))
+    )
+    time_case(case, limits, 0.001)
+    assert case.operation == "conv2d_forward" and kernels.winograd.is_on() and not calls
+    time_case(case._replace(winograd=True), limits, 0.001)
+    assert calls
 
 
 @pytest.mark.jit_only

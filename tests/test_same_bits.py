@@ -26,3 +26,4 @@ def test_weights_do_not_depend_on_the_number_of_threads(winograd):
         for count in THREADS[1:]:
             parallel = runs[count][1]
             assert "adam_update" in parallel and len(parallel) >= 2, f"{net} on {count} threads: only {parallel}"
+            assert net != "imdb" or {"_one_unit", "_few_units", "_many_units"} <= set(parallel)

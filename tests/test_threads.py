@@ -8,8 +8,40 @@ import sys
 
 import pytest
 import threadpoolctl
+from processes import run_code
 
 from scratchnet import threads
+
+PRODUCTS = """
+    import time
+    import numpy as np
+    a = np.random.default_rng(0).random((384, 384), np.float32)
+
+    def best(between):
+        times = []
+        for _ in range(60):
+            between()
+            start = time.perf_counter()
+            a @ a
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    best(lambda: None)
+    before = best(lambda: None)
+    from scratchnet import kernels
+    x, y = np.ones(1 << 20, np.float32), np.empty(1 << 20, np.float32)
+    kernels.relu_forward(y, x)
+    print(best(lambda: None) / before, best(lambda: kernels.relu_forward(y, x)) / before)
+"""
+
+
+@pytest.mark.jit_only
+def test_numpys_products_are_as_fast_beside_the_kernels_as_without(limit=1.05):
+    """Before the import, after it, and with a parallel kernel between any two. Other programs may disturb a try."""
+    tries = []
+    while len(tries) < 6 and not (tries and max(tries[-1]) <= limit):
+        tries.append([float(ratio) for ratio in run_code(PRODUCTS).split()])
+    assert max(tries[-1]) <= limit, tries
 
 
 @pytest.fixture

@@ -101,7 +101,10 @@ def train_curves(
     wanted = [(curve, seed) for seed in seeds for curve in curves]
     todo = [(curve, seed) for curve, seed in wanted if not _finished(table, curve.name, seed, task.epochs)]
     processes = max(1, min(cores, len(todo)))
-    with _bar(table, len(wanted) * task.epochs), same_threads_after():
+    others = sum(
+        1 for row in table if (row["curve"], row["seed"]) not in {(curve.name, seed) for curve, seed in wanted}
+    )
+    with _bar(table, others, len(wanted) * task.epochs), same_threads_after():
         Parallel(n_jobs=processes)(
             delayed(_train_curve)(
                 task, curve, chosen[curve.name], seed, table.path, max(1, cores // processes), os.getpid()
@@ -122,11 +125,14 @@ def same_threads_after() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bar(table: Table, total: int) -> Iterator[None]:
-    """Show how many epochs of `total` are trained, by looking at the file that all processes write to."""
+def _bar(table: Table, others: int, total: int) -> Iterator[None]:
+    """Show how many epochs of `total` are trained, by looking at the file that all processes write to.
+
+    So many of its rows are of other curves.
+    """
 
     def count() -> int:
-        return max(0, table.path.read_text().count("\n") - 1) if table.path.exists() else 0
+        return max(0, table.path.read_text().count("\n") - 1 - others) if table.path.exists() else 0
 
     def follow() -> None:
         while not over.wait(1.0):

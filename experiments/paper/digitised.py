@@ -7,6 +7,8 @@ figures.csv holds some points of each, read from the vector graphics of figures 
     2a            epoch             training cost, mean of the five epochs around x
     2b            passes            training cost; in the panel over wall time a pass of SFO takes as long as 5 of Adam
     4-10, 4-100   alpha             loss after 10 and after 100 epochs; what is missing lies above the frame
+
+They are rounded to three digits or so: the figures are not drawn more finely.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scratchnet.kernels.gather import gather
+
 Shape = tuple[int, ...]
 Spec = Shape | Callable[[np.random.Generator], np.ndarray]  # normal float32 numbers of a shape, or how to make an array
 
@@ -39,6 +41,8 @@ class Case(NamedTuple):
     scalars: tuple[Any, ...] = ()
     in_place: bool = False  # what is written is read as well
     spared: int = 0  # bytes of the arrays that need not be touched
+    functions: tuple[Callable[..., None], Callable[..., None]] | None = None  # kernel and NumPy, if not of that name
+    winograd: bool = True  # False: convolve directly
 
     @property
     def name(self) -> str:
@@ -57,12 +61,14 @@ def all_cases() -> list[Case]:
     return [
         *_dense(),
         *_conv(),
+        *_direct(),
         *_joined(),
         *_pooling(),
         *_elementwise(),
         *_norm(),
         *_losses(),
         *_sparse(),
+        *_gathering(),
         *_updates(),
     ]
 
@@ -134,6 +140,21 @@ def _sparse() -> Iterator[Case]:
         yield Case("csr_dense_backward_weight", size, flops, ((words, units), (units,)), (*csr, (N, units)))
 
 
+def _gathering() -> Iterator[Case]:
+    """A batch of images out of a dataset of bytes."""
+    images, pixels = 10_000, 3072
+
+    def plain(batch: np.ndarray, rows: np.ndarray, index: np.ndarray) -> None:
+        np.divide(rows[index], np.float32(255), out=batch)
+
+    rows = _integers((images, pixels), 256, np.uint8)
+    index = _integers((N,), images, np.int64)
+    spared = (images - N) * pixels
+    yield Case(
+        "gather", f"{N}x{pixels}", N * pixels, ((N, pixels),), (rows, index), spared=spared, functions=(gather, plain)
+    )
+
+
 def csr_batch(rng: np.random.Generator, rows: int, words: int, in_each: int = 130) -> tuple[np.ndarray, ...]:
     """(indptr, indices, data) of texts of so many different words, frequent ones more often (Zipf's law)."""
     share = 1 / np.arange(10, words + 10)
@@ -160,6 +181,13 @@ def _conv() -> Iterator[Case]:
         yield Case("conv2d_backward_weight", size, flops, (weight, (u,)), (x, y), windows)
         if c > 3:
             yield Case("conv2d_backward_input", size, flops, (x,), (y, weight), windows)
+
+
+def _direct() -> Iterator[Case]:
+    """What Winograd's transforms serve, without them."""
+    for case in _conv():
+        if case.size in ("13x13x32->64 3x3", "16x16x64->64 5x5"):
+            yield case._replace(size=f"{case.size} direct", winograd=False)
 
 
 def _joined() -> Iterator[Case]:

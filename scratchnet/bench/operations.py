@@ -10,6 +10,7 @@ from scratchnet import kernels, reference
 from scratchnet.bench.cases import Case
 from scratchnet.bench.limits import Limits
 from scratchnet.bench.timing import Timing, Variant, first_call, measure
+from scratchnet.kernels import winograd
 
 
 class Row(NamedTuple):
@@ -44,15 +45,20 @@ class Row(NamedTuple):
 def time_case(case: Case, limits: Limits, seconds: float) -> Row:
     """Measure one case, all variants on the same arrays."""
     arguments, size = case.arguments(np.random.default_rng(0))
-    compiled, plain = getattr(kernels, case.operation), getattr(reference, case.operation)
+    compiled, plain = case.functions or (getattr(kernels, case.operation), getattr(reference, case.operation))
     run: dict[str, Any] = {
         "reference": Variant(lambda: plain(*arguments), limits.threads),
         "one": Variant(lambda: compiled(*arguments), 1),
         "all": Variant(lambda: compiled(*arguments), limits.threads),
     }
-    with np.errstate(all="ignore"):
-        first = first_call(run["one"]) + first_call(run["all"])
-        times = measure(run, seconds)
+    on = winograd.is_on()
+    winograd.use(on and case.winograd)
+    try:
+        with np.errstate(all="ignore"):
+            first = first_call(run["one"]) + first_call(run["all"])
+            times = measure(run, seconds)
+    finally:
+        winograd.use(on)
     least_one, _ = limits.seconds(case.flops, size, 1, case.in_place)
     least_all, bound = limits.seconds(case.flops, size, limits.threads, case.in_place)
     percents = 100 * least_one / times["one"].median, 100 * least_all / times["all"].median

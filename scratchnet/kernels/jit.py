@@ -146,7 +146,7 @@ _natives: list[CFunc] = []  # machine code lives as long as its owner
 
 
 def worth_threads(largest: int) -> bool:
-    """The one place that chooses between a serial and a parallel run, by the size of the largest array."""
+    """Whether a kernel is worth threads, by the size of its largest array: chosen here, and for products below."""
     return largest >= PARALLEL_FROM and numba.get_num_threads() > 1
 
 

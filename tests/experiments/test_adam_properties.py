@@ -311,3 +311,27 @@ def test_compiled_loops_take_scratchnets_steps_bit_for_bit(method, make):
         loops.take_step(loops.METHODS[method], ours, state, gradient, t, lr, 0.9, 0.999, 1e-8)
         optimizer.step(gradient)
         assert np.array_equal(ours, x), t
+
+
+def late_regret():
+    """What the examples give after so many rounds as a full run has, by their equations."""
+    found = {}
+    last = regret.ALPHA / regret.GAMES["full"][0] ** 0.5
+    for c in regret.SLOPES:
+        ends = {"Adam": (0.99967, 2 * (c - 2) / 3), "AMSGrad": (-0.9995, 1e-3), "AdaGrad": (-0.9999, 1e-3)}
+        ends["SGD"] = (-1 + last, 2 * (2 * c - 1) * last / 3)
+        for method, (x, average) in ends.items():
+            found |= {f"(i) C={c}, {method}: x": [x], f"(i) C={c}, {method}: regret": [average]}
+    for case, adam, amsgrad in (("(ii)", 1.0, -0.9973), ("(iii)", 0.998, -0.994)):
+        found |= {f"{case}, Adam: x": [adam], f"{case}, Adam: regret": [0.228]}
+        found |= {f"{case}, AMSGrad: x": [amsgrad], f"{case}, AMSGrad: regret": [0.035]}
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in late_regret() if not name.startswith("(iii)") or name.endswith("x")])
+def test_each_number_of_the_long_games_is_looked_at(name):
+    found = late_regret()
+    assert failed(regret.check_regret(found, "full")) == []
+    factor = 0.0 if name.endswith("x") else 0.5 if "Adam:" in name else 10
+    for wrong in (factor * found[name][0], float("nan")):
+        assert failed(regret.check_regret(found | {name: [wrong]}, "full")), (name, wrong)

@@ -173,6 +173,27 @@ def test_a_wrong_curve_fails_a_hard_check(script, curve, factor):
     assert failed(MODULES[script].check(costs | {curve: costs[curve] * factor}, accuracies))
 
 
+@pytest.mark.parametrize(
+    ("script", "curve", "factor"),
+    [
+        ("mnist_logistic", "Adam", 3.0),
+        ("mnist_logistic", "Adam", 0.8),
+        ("mnist_logistic", "AdaGrad", 0.3),
+        ("imdb_logistic", "Adam", 1.2),
+        ("imdb_logistic", "SGDNesterov", 0.5),
+        ("mnist_mlp", "Adam", 1.1),
+        ("mnist_mlp", "Adam", float("nan")),
+        ("cifar10_cnn", "AdaGrad", 0.3),
+        ("cifar10_cnn", "AdaGrad + dropout", 0.3),
+        ("cifar10_cnn", "SGDNesterov + dropout", 3.0),
+        ("cifar10_cnn", "Adam", float("nan")),
+    ],
+)
+def test_a_wrong_curve_fails_a_hard_check_of_a_short_run(script, curve, factor):
+    costs, accuracies = as_in_the_paper(script)
+    assert failed(MODULES[script].check_short(costs | {curve: costs[curve] * factor}, accuracies))
+
+
 def test_the_better_of_two_rates_counts():
     costs, accuracies = as_in_the_paper("mnist_mlp")
     slower = {curve.name: costs[curve.name.split(",")[0]] * 1.5 for curve in mnist_mlp.SLOWER}
@@ -190,7 +211,9 @@ def test_the_better_of_two_rates_counts():
 @pytest.mark.parametrize("script", ["mnist_logistic", "imdb_logistic", "mnist_mlp"])
 def test_a_net_that_classifies_badly_fails_a_hard_check(script):
     costs, accuracies = as_in_the_paper(script)
-    assert failed(MODULES[script].check(costs, {name: share - 0.2 for name, share in accuracies.items()}))
+    poor = {name: share - 0.2 for name, share in accuracies.items()}
+    assert failed(MODULES[script].check(costs, poor))
+    assert failed(MODULES[script].check_short(costs, poor))
 
 
 def test_a_check_holds_for_every_seed_or_not_at_all(tmp_path, capsys):
