@@ -23,8 +23,12 @@ STATEMENT = (
 )
 LEGEND = (
     "A ratio below 1 means that scratchnet is faster; goals were set before anything was measured. Memory is what "
-    "training adds to a process in which the batches lie ready."
+    "training adds to a process in which the batches lie ready. The first step is ours, with empty and with filled "
+    "caches of compiled kernels."
 )
+
+
+STATES = ("cold", "warm")  # of the caches, before a first step
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,15 @@ def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
     """The table for the README."""
     versions = dict.fromkeys(e.version for _, es in results for e in es if e.counts)
     machine = f"{cpu_model()}, {settings.threads} threads, Python {platform.python_version()}"
+    timed = {e.name for _, es in results for e in es if e.counts}
+    absent = [peer for peer in dict.fromkeys(peer for net, _ in results for peer in net.peers) if peer not in timed]
+    left_out = f" Left out: {', '.join(absent)}." if absent else ""
     rows = [
-        f"{machine}, {'; '.join(versions)}. {STATEMENT} {LEGEND}",
+        f"{machine}, {'; '.join(versions)}. {STATEMENT} {LEGEND}{left_out}",
         "",
-        "| net, batch 128 | scratchnet, ms per step (quartiles) | best peer | ratio | goal | memory, MiB, ours / its |",
-        "|---|---|---|---|---|---|",
+        "| net, batch 128 | scratchnet, ms per step (quartiles) | best peer | ratio | goal | memory, MiB, ours / its "
+        "| first step, s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for net, entries in results:
         verdict = judge(entries)
@@ -109,8 +117,10 @@ def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
             q1, q2, q3 = np.percentile(entry.all_times(), [25, 50, 75])
             cells.append(f"{q2:.3g} ({q1:.3g} - {q3:.3g})")
         memory = " / ".join(f"{entry.start.get('peak_mib', float('nan')):.0f}" for entry in (entries[0], best))
+        first = " / ".join(f"{entries[0].start.get(f'first_step_{state}_s', float('nan')):.2g}" for state in STATES)
         rows.append(
-            f"| {net.title} | {cells[0]} | {best.name} {cells[1]} | **{verdict.ratio:.2f}** | {net.target} | {memory} |"
+            f"| {net.title} | {cells[0]} | {best.name} {cells[1]} | **{verdict.ratio:.2f}** | {net.target} | {memory} "
+            f"| {first} |"
         )
     return "\n".join(rows) + "\n"
 

@@ -111,6 +111,16 @@ def test_the_verdict_is_against_the_fastest_peer():
     assert report.judge(entries[:1]) is None
 
 
+def test_the_table_names_who_was_left_out_and_tells_first_steps():
+    start = {"first_step_cold_s": 24.0, "first_step_warm_s": 0.71, "peak_mib": 100.0}
+    entries = [race.Entry(name, version=name, times=[[1.0, 2.0]], start=start) for name in (OURS, "jax")]
+    table = report.markdown(
+        [(NETS["digits_mlp"], [*entries, race.Entry("torch", note="skipped")])], race.Settings(1, 1, True)
+    )
+    assert "Left out: torch, torch-compile, sklearn." in table
+    assert "| 24 / 0.71 |" in table and "| **1.00** |" in table
+
+
 # --- scaling -------------------------------------------------------------------------------------------------------
 
 
