@@ -346,8 +346,8 @@ def main(arguments: list[str] | None = None) -> int:
     more = {"images": setting.images, "lr": lr, "l2": L2, "parameters": parameters, "sfo_state_bytes": sizes}
     write_record(args, SCRIPT, [*table, *grid], **more)
     draw_picture(args.out / f"{SCRIPT}.png", curves, setting)
-    checks = check(curves, large / small, setting.passes)
-    return conclude(checks if args.mode != "smoke" else check_smoke(curves), args.out)
+    checks = check_smoke(curves) if args.mode == "smoke" else check(curves, large / small, setting.passes)
+    return conclude(checks, args.out)
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def train(
     progress = Progress() if progress is None else progress
     _check_progress(progress, batch_size, y.shape[0])
     statistics = list(net.state().values())
-    lossy = _reusing_memory(loss, net, min(batch_size, y.shape[0]))
+    batch_loss = _reusing_memory(loss, net, min(batch_size, y.shape[0]))
     while progress.epoch < epochs:
         lr, began = optimizer.current_lr(), time.perf_counter()
         with _bar(progress, epochs, x, show) as bar:
@@ -174,7 +174,7 @@ def train(
             ):
                 lr = optimizer.current_lr()
                 with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as divergence
-                    value, correct = _step(net, optimizer, xb, yb, lossy, clip_norm, progress, statistics)
+                    value, correct = _step(net, optimizer, xb, yb, batch_loss, clip_norm, progress, statistics)
                 progress.batch += 1
                 progress.loss_sum += value * len(yb)
                 progress.correct += correct

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from processes import run
 
-from scratchnet import kernels, reference, threads
+from scratchnet import kernels, threads
 from scratchnet.__main__ import main
 from scratchnet.bench import ladder
 from scratchnet.bench.cases import Case, _cells_inside, all_cases
 from scratchnet.bench.limits import Limits
-from scratchnet.bench.operations import Row, time_case
+from scratchnet.bench.operations import Row, functions_of, time_case
 from scratchnet.bench.report import operations_line, operations_notes
 from scratchnet.bench.steps import NETS, Training
 from scratchnet.bench.timing import Timing, Variant, measure
@@ -96,10 +96,10 @@ def test_padding_is_not_counted():
 def test_both_floors_take_the_arguments_and_agree(case):
     """What is timed is what the operation is for: nothing is infinite, and the floors write the same."""
     results = []
-    for floor in (reference, kernels):
+    kernel, plain = functions_of(case)
+    for function in (plain, kernel):
         arguments, _ = case.arguments(np.random.default_rng(0))
-        kernel, plain = case.functions or (getattr(kernels, case.operation), getattr(reference, case.operation))
-        (kernel if floor is kernels else plain)(*arguments)
+        function(*arguments)
         results.append(arguments[: len(case.written)])
     for want, got in zip(*results):
         assert np.isfinite(want).all()
@@ -317,7 +317,7 @@ def test_bench_prints_a_row_for_a_case_and_writes_both_files(tmp_path, capsys):
 
 
 @pytest.mark.jit_only
-def test_bench_says_how_many_functions_it_had_to_compile(tmp_path, monkeypatch):
+def test_bench_says_how_many_functions_it_had_to_compile(tmp_path):
     command = ["-m", "scratchnet", "bench", "--seconds", "0.001", "--only", "tanh_forward"]
     first, second = (run(*command, SCRATCHNET_CACHE=str(tmp_path)).stdout for _ in range(2))
     assert re.search(r"tanh_forward; [1-9]\d* functions were compiled now", first)

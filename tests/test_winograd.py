@@ -160,9 +160,10 @@ def test_images_of_more_than_two_chunks():
 
 @pytest.mark.parametrize(("size", "channels", "units"), [(3, 32, 64), (5, 64, 64), (5, 64, 128)])
 def test_threads_find_chunks_to_share_in_small_batches_too(size, channels, units):
-    x, weight = np.empty((32, 16, 16, channels), np.float32), np.empty((size, size, channels, units), np.float32)
+    weight = np.empty((size, size, channels, units), np.float32)
     for images in (32, 64, 128, 1000):
-        plan, xs, ys = winograd._plan((16, 16), np.resize(x, (images, 1, 1, 1)), weight, (1, 1), units)
+        x = np.broadcast_to(np.float32(0), (images, 16, 16, channels))
+        plan, xs, ys = winograd._plan((16, 16), x, weight, (1, 1), units)
         each, chunks, _ = winograd._chunks(plan, xs, ys)
         assert chunks >= 4 and (chunks - 1) * each < images <= chunks * each and each <= winograd.MOST
 

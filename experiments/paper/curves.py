@@ -101,9 +101,8 @@ def train_curves(
     wanted = [(curve, seed) for seed in seeds for curve in curves]
     todo = [(curve, seed) for curve, seed in wanted if not _finished(table, curve.name, seed, task.epochs)]
     processes = max(1, min(cores, len(todo)))
-    others = sum(
-        1 for row in table if (row["curve"], row["seed"]) not in {(curve.name, seed) for curve, seed in wanted}
-    )
+    names = {(curve.name, seed) for curve, seed in wanted}
+    others = sum((row["curve"], row["seed"]) not in names for row in table)
     with _bar(table, others, len(wanted) * task.epochs), same_threads_after():
         Parallel(n_jobs=processes)(
             delayed(_train_curve)(

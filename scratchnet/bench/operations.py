@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,10 +43,15 @@ class Row(NamedTuple):
         return (self.flops if self.bound == "compute" else self.bytes) / self.all.median
 
 
+def functions_of(case: Case) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The kernel and the NumPy function of a case."""
+    return case.functions or (getattr(kernels, case.operation), getattr(reference, case.operation))
+
+
 def time_case(case: Case, limits: Limits, seconds: float) -> Row:
     """Measure one case, all variants on the same arrays."""
     arguments, size = case.arguments(np.random.default_rng(0))
-    compiled, plain = case.functions or (getattr(kernels, case.operation), getattr(reference, case.operation))
+    compiled, plain = functions_of(case)
     run: dict[str, Any] = {
         "reference": Variant(lambda: plain(*arguments), limits.threads),
         "one": Variant(lambda: compiled(*arguments), 1),

@@ -22,7 +22,19 @@ from scratchnet.layers.dense import Dense
 from scratchnet.layers.pool import MaxPool2d
 
 
-class ConvReLUPool(Layer):
+class _Joined(Layer):
+    """Built layers of a net that run in one operation: `chain`, in their order."""
+
+    chain: tuple[Layer, ...]
+
+    def __repr__(self) -> str:
+        return ", ".join(map(repr, self.chain))
+
+    def _name(self) -> str:
+        return ", ".join(type(layer).__name__ for layer in self.chain)
+
+
+class ConvReLUPool(_Joined):
     """Run three built layers of a net in one operation; this holds the buffers.
 
     After a forward here, ReLU.kinks() tells the sides of the cells that won, and MaxPool2d.kinks() which ones did.
@@ -30,7 +42,7 @@ class ConvReLUPool(Layer):
 
     def __init__(self, conv: Conv2d, relu: ReLU, pool: MaxPool2d) -> None:
         super().__init__()
-        self.conv, self.relu, self.pool = conv, relu, pool
+        self.conv, self.relu, self.pool = self.chain = conv, relu, pool
         self.input_shape, self.output_shape = conv.input_shape, pool.output_shape
         self._declare_buffer("y", self.output_shape)
         self._declare_buffer("index", self.output_shape, np.uint8)
@@ -56,19 +68,13 @@ class ConvReLUPool(Layer):
         )
         return dx if input_gradient else None
 
-    def __repr__(self) -> str:
-        return f"{self.conv!r}, {self.relu!r}, {self.pool!r}"
 
-    def _name(self) -> str:
-        return "Conv2d, ReLU, MaxPool2d"
-
-
-class ReLUPool(Layer):
+class ReLUPool(_Joined):
     """Run two built layers of a net in one operation; this holds the buffers. Of kinks, as ConvReLUPool."""
 
     def __init__(self, relu: ReLU, pool: MaxPool2d) -> None:
         super().__init__()
-        self.relu, self.pool = relu, pool
+        self.relu, self.pool = self.chain = relu, pool
         self.input_shape, self.output_shape = relu.input_shape, pool.output_shape
         self._declare_buffer("y", self.output_shape)
         self._declare_buffer("index", self.output_shape, np.uint8)
@@ -90,14 +96,8 @@ class ReLUPool(Layer):
         self.ops.relu_max_pool2d_backward(dx, dy, *kept, *self._windows)
         return dx
 
-    def __repr__(self) -> str:
-        return f"{self.relu!r}, {self.pool!r}"
 
-    def _name(self) -> str:
-        return "ReLU, MaxPool2d"
-
-
-class DenseChain(Layer):
+class DenseChain(_Joined):
     """Run built layers of a net, Dense with ReLU between them, in one operation; this holds the buffers.
 
     A CSR batch goes through them one by one.
@@ -163,12 +163,6 @@ class DenseChain(Layer):
         )
         return dx if input_gradient else None
 
-    def __repr__(self) -> str:
-        return ", ".join(map(repr, self.chain))
-
-    def _name(self) -> str:
-        return ", ".join(type(layer).__name__ for layer in self.chain)
-
 
 def join_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Return the steps that a chain of built layers runs in: layers, and what joins some of them.
@@ -202,8 +196,4 @@ def _chain_length(layers: Sequence[Layer]) -> int:
 
 def members(step: Layer) -> tuple[Layer, ...]:
     """The layers of the net that a step runs."""
-    if isinstance(step, ConvReLUPool):
-        return step.conv, step.relu, step.pool
-    if isinstance(step, ReLUPool):
-        return step.relu, step.pool
-    return step.chain if isinstance(step, DenseChain) else (step,)
+    return step.chain if isinstance(step, _Joined) else (step,)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scratchnet.reference.activations import relu_backward, relu_forward
 from scratchnet.reference.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
-from scratchnet.reference.pool import max_pool2d_backward, max_pool2d_forward
+from scratchnet.reference.pool import relu_max_pool2d_backward, relu_max_pool2d_forward
 from scratchnet.reference.windows import Pair
 
 
@@ -40,8 +39,7 @@ def conv2d_relu_max_pool2d_forward(
     """
     image = np.empty((x.shape[0], *size, weight.shape[3]), y.dtype)  # (N, OH, OW, U)
     conv2d_forward(image, x, weight, bias, stride, padding)
-    relu_forward(image, image)
-    max_pool2d_forward(y, index, image, pool_size, pool_stride, pool_padding)
+    relu_max_pool2d_forward(y, index, image, pool_size, pool_stride, pool_padding)
 
 
 def conv2d_relu_max_pool2d_backward(
@@ -62,7 +60,7 @@ def conv2d_relu_max_pool2d_backward(
 ) -> None:
     """Differentiate that by everything it reads.
 
-        dimage                = max_pool2d_backward(dy where y > 0, else 0)
+        dimage                = relu_max_pool2d_backward(dy)
         dx, (dweight, dbias)  = conv2d_backward_input(dimage), conv2d_backward_weight(dimage)
 
     Args:
@@ -72,9 +70,8 @@ def conv2d_relu_max_pool2d_backward(
         x: (N, H, W, C), weight: (KH, KW, C, U). Read.
         size and the rest: as in conv2d_relu_max_pool2d_forward.
     """
-    active, image = np.empty_like(dy), np.empty((dy.shape[0], *size, dy.shape[3]), dy.dtype)
-    relu_backward(active, dy, y)
-    max_pool2d_backward(image, active, index, pool_size, pool_stride, pool_padding)
+    image = np.empty((dy.shape[0], *size, dy.shape[3]), dy.dtype)
+    relu_max_pool2d_backward(image, dy, y, index, pool_size, pool_stride, pool_padding)
     conv2d_backward_weight(dweight, dbias, x, image, stride, padding)
     if dx.size:
         conv2d_backward_input(dx, image, weight, stride, padding)
