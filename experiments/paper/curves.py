@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from scratchnet.training import DivergenceError, Progress
 COLUMNS = ("curve", "seed", "epoch", "cost", "clean_cost", "test_accuracy", "seconds", "cpu_seconds")
 KEY = ("curve", "seed", "epoch")
 
+Measure = Callable[[Sequential, Optimizer], float]
 Settings = Mapping[str, float]  # an optimizer's arguments by name, "lr" among them
 
 
@@ -42,6 +43,7 @@ class Curve:
         grid: the settings that the search tries.
         schedule: makes of the number lr what the optimizer gets.
         dropout: whether the net has the figure's dropout.
+        measures: name -> what else is looked at after each epoch; it gets the net and the optimizer.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Curve:
     grid: Sequence[Settings]
     schedule: Callable[[float], LearningRate] = float
     dropout: bool = False
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     def make_optimizer(self, params: np.ndarray, settings: Settings, weight_decay: float) -> Optimizer:
         """Make the optimizer over `params`; `weight_decay` is the coupled one, an L2 penalty."""
@@ -96,7 +99,8 @@ def train_curves(
         chosen: the settings of each curve, by its name.
         table: gets a row per epoch, of COLUMNS: the cost of pass k + 1, as its minibatches were trained on (dropout on,
             no penalty), stands at epoch k. A curve that diverges ends with a row of NaN. Beside the table lies a
-            checkpoint of each curve that is being trained: a run that was killed goes on from there.
+            checkpoint of each curve that is being trained: a run that was killed goes on from there. What curves
+            measure after pass k stands in measures.csv at epoch k.
     """
     wanted = [(curve, seed) for seed in seeds for curve in curves]
     todo = [(curve, seed) for curve, seed in wanted if not _finished(table, curve.name, seed, task.epochs)]
@@ -148,6 +152,12 @@ def _bar(table: Table, others: int, total: int) -> Iterator[None]:
             bar.update(count() - bar.n)
 
 
+def measured(folder: Path, curves: Sequence[Curve]) -> Table:
+    """The table of what these curves measure, in the folder of their costs; they measure the same, or nothing."""
+    names = dict.fromkeys(name for curve in curves for name in curve.measures)
+    return Table(folder / "measures.csv", (*KEY, *names), KEY)
+
+
 def series(table: Table, column: str, epochs: int) -> dict[str, np.ndarray]:
     """Return curve -> (seeds, epochs) numbers of a column; NaN where a curve has no row."""
     found: dict[str, dict[int, np.ndarray]] = {}
@@ -185,6 +195,9 @@ def _train_curve(task: Task, curve: Curve, settings: Settings, seed: int, path: 
         now = time.perf_counter(), time.process_time()
         row["seconds"], row["cpu_seconds"] = now[0] - began[0], now[1] - began[1]
         began = now
+        if curve.measures:
+            found = {name: measure(net, optimizer) for name, measure in curve.measures.items()}
+            measured(path.parent, [curve]).add({"curve": curve.name, "seed": seed, "epoch": row["epoch"]} | found)
         save_checkpoint(saved, net, optimizer, progress.to_json(), dict(settings))
         table.add(_row(curve, seed, row))
 

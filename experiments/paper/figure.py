@@ -35,6 +35,7 @@ class Figure:
         check: costs and test accuracies -> the checks of the full setting. check_short: of the short one.
         draw: writes the picture: path, costs.
         more: lines of the full setting alone. What has one setting is not searched for.
+        check_measures: what the curves measure, by its name -> more checks of the full setting.
     """
 
     script: str
@@ -45,6 +46,7 @@ class Figure:
     check_short: Callable[[Numbers, Numbers], list[Check]]
     draw: Callable[[Path, Numbers], None]
     more: Sequence[Curve] = ()
+    check_measures: Callable[[dict[str, Numbers]], list[Check]] | None = None
 
     def main(self, arguments: list[str] | None = None) -> int:
         """Search, train, draw and check; returns the exit status."""
@@ -74,7 +76,12 @@ class Figure:
         write_record(args, self.script, [*table, *searched], epochs=task.epochs, settings=chosen)
         self.draw(args.out / f"{self.script}.png", costs)
         check = {"full": self.check, "short": self.check_short, "smoke": check_smoke}[args.mode]
-        return conclude(check(costs, accuracies), args.out)
+        checks = check(costs, accuracies)
+        if self.check_measures and args.mode == "full":
+            measures = training.measured(args.out, curves)
+            found = {name: series(measures, name, task.epochs + 1) for name in measures.columns[len(training.KEY) :]}
+            checks += self.check_measures(found)
+        return conclude(checks, args.out)
 
     def choose(self, curves: Sequence[Curve], trial: Task, args: argparse.Namespace) -> dict[str, searching.Settings]:
         """Find the settings of these curves, in processes of one thread each; --smoke tries two."""

@@ -29,8 +29,10 @@ from paper.search import grid, search
 from paper.table import Table
 from processes import ROOT, import_path, run_experiment
 
+from scratchnet import Sequential
 from scratchnet.data import load
 from scratchnet.files import locked
+from scratchnet.layers import Conv2d, Dense, Flatten, ReLU
 from scratchnet.models import logistic
 from scratchnet.optimizers import SGD, Adam
 from scratchnet.schedules import inverse_square_root
@@ -130,7 +132,7 @@ def as_in_the_paper(script):
     if "AdaGrad, own decay" in {curve.name for curve in module.CURVES}:
         costs["AdaGrad, own decay"] = costs["AdaGrad"] if script == "imdb_logistic" else np.full((1, len(epochs)), 0.28)
     if script == "cifar10_cnn":
-        costs[module.TWICE] = costs["AdaGrad"]
+        costs |= {falling: costs[name] for name, falling in module.FALLING.items()}
     return costs, {name: np.full((1, len(epochs)), 0.99) for name in costs}
 
 
@@ -285,6 +287,35 @@ def test_a_curve_that_diverges_is_shown_as_nan_and_not_trained_again(tmp_path, c
     train_curves(digits_task(3), [curve], {"SGDNesterov": {"lr": 1e38}}, [0], table, 1)
     assert len(list(table)) == len(rows)
     assert np.isnan(series(table, "cost", 3)["SGDNesterov"]).any()
+
+
+def test_what_a_curve_measures_stands_at_the_end_of_its_epoch(tmp_path):
+    counted = Curve("Adam", Adam, [], measures={"steps": lambda net, optimizer: optimizer.t})
+    task, settings = digits_task(2), {name: {"lr": 0.01} for name in ("Adam", "SGDNesterov")}
+    train_curves(task, [counted, Curve("SGDNesterov", SGD, [])], settings, [0], new_table(tmp_path), 1)
+    steps = -(-len(task.train.y) // task.batch_size)
+    (name, found), *others = series(curves.measured(tmp_path, [counted]), "steps", 3).items()
+    assert (name, others) == ("Adam", [])
+    np.testing.assert_array_equal(found, [[np.nan, steps, 2 * steps]])
+
+
+def test_the_second_moment_is_that_of_the_convolutions():
+    net = Sequential([Conv2d(2, 3), ReLU(), Flatten(), Dense(3)], (5, 5, 1))
+    adam = Adam(net.params)
+    net.grads[:] = np.where(np.arange(net.grads.size) < 2 * (9 + 1), 0.5, 100)
+    adam.step(net.grads)
+    root = cifar10_cnn.root_of_second_moment(net, adam)
+    np.testing.assert_allclose(root, np.full(20, 0.5), rtol=1e-5)
+    assert cifar10_cnn.MEASURES["share below eps"](net, adam) == 0
+
+
+def test_a_second_moment_that_stays_differs_from_the_paper():
+    names = ("Adam", cifar10_cnn.FALLING["Adam"])
+    falls = np.geomspace(10, 1e-3, 47)[None]
+    found = {"median sqrt(v)": dict.fromkeys(names, falls)}
+    assert [check.held for check in cifar10_cnn.check_second_moment(found)] == [True, True]
+    found["median sqrt(v)"] = {names[0]: falls**0.1}
+    assert [check.held for check in cifar10_cnn.check_second_moment(found)] == [False, False]
 
 
 def test_the_search_finds_the_lowest_cost_and_tries_nothing_twice(tmp_path):
