@@ -17,7 +17,7 @@ What it leaves open, and our choice:
                      chooses rates that are too high: after 8 epochs on a tenth of the images Adam's best was 1e-3,
                      with which epochs 28 to 30 cost .032; with 3e-4 they cost .0137, AdaGrad's .0144. This one is
                      still short beside 200 epochs of all images, 25 times as many steps, and the rates that it chose
-                     for Adam and RMSProp gain 18 and 13 % after epoch 120, the others 31 to 39 %. So a third of every
+                     for Adam and RMSProp gain 20 and 16 % from epoch 120 on, the others 29 to 40 %. So a third of every
                      optimizer's rate is trained to the end as well, and the better of its two curves counts
     the cost         mean over the minibatches of a pass, dropout on; pass k + 1 stands at epoch k
 """
