@@ -59,8 +59,8 @@ def lecun_uniform(weight: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def zeros(weight: np.ndarray, rng: np.random.Generator) -> None:
-    """All zeros: for a single-layer model, or the last layer of a branch. In two layers of zeros no weight ever
-    moves, only the last bias."""
+    """All zeros: for a single-layer model, or the last layer of a branch. In two layers of zeros with ReLU or tanh
+    between them no weight ever moves, only the last bias; with a sigmoid all units stay copies of one."""
     weight[...] = 0
 
 

@@ -37,8 +37,8 @@ class DivergenceError(ArithmeticError):
 class History:
     """One row per epoch: epoch, loss, accuracy, (validation_loss, validation_accuracy,) lr (of the last step), seconds.
 
-    `loss` and `accuracy` are means over the epoch's batches as they were trained on, dropout included. Where targets
-    are floats there is no accuracy.
+    `loss` and `accuracy` are means over the epoch's examples, each as it was trained on, dropout included. Where
+    targets are floats there is no accuracy.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)

@@ -34,7 +34,7 @@ HOW_NOT_WHAT = {
     "vectors.py",
     "tile.py",
     "matmul.py",
-    "winners.py",
+    "max_pool.py",
     "exponential.py",
     "gather.py",
     "memory.py",
@@ -121,6 +121,14 @@ def test_everything_public_is_documented(path):
     assert ast.get_docstring(tree), f"{path} has no docstring"
     for node in public(tree):
         assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
+
+
+def test_what_is_private_to_a_file_stays_in_it():
+    for path in SOURCES:
+        found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        house = [node for node in found if (node.module or "").startswith("scratchnet")]
+        private = [alias.name for node in house for alias in node.names if alias.name.startswith("_")]
+        assert not private, f"{path.name} imports {private}"
 
 
 FORBIDDEN = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}

@@ -21,7 +21,7 @@ from processes import run_code
 from scratchnet import kernels, threads
 from scratchnet.kernels import jit, tile, vectors
 from scratchnet.kernels.matmul import BLOCK, matmul
-from scratchnet.kernels.memory import take
+from scratchnet.kernels.memory import next_task
 
 # Around the edges of tiles (1 to 12 rows, 4 to 64 lanes), of blocks of K, and primes.
 SIZES = (0, 1, 2, 3, 5, 6, 7, 12, 13, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 97, BLOCK - 1, BLOCK, BLOCK + 1)
@@ -195,7 +195,7 @@ def test_one_and_two_threads_write_the_same_bits_in_this_process():
 @jit.kernel
 def take_all(counter, taken):
     for i in prange(taken.size):
-        taken[i] = take(counter.ctypes.data)
+        taken[i] = next_task(counter.ctypes.data)
 
 
 def test_no_number_is_taken_twice():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from processes import run_code
 
 from scratchnet import kernels, reference
-from scratchnet.kernels import jit, winograd
+from scratchnet.kernels import jit, tile, winograd
 from scratchnet.kernels import winograd_transform as transforms
 
 BOUND = {"float32": 1e-4, "float64": 1e-12}  # of the error, relative to the largest result: what winograd.py promises
@@ -163,9 +163,14 @@ def test_threads_find_chunks_to_share_in_small_batches_too(size, channels, units
     weight = np.empty((size, size, channels, units), np.float32)
     for images in (32, 64, 128, 1000):
         x = np.broadcast_to(np.float32(0), (images, 16, 16, channels))
-        plan, xs, ys = winograd._plan((16, 16), x, weight, (1, 1), units)
-        each, chunks, _ = winograd._chunks(plan, xs, ys)
+        plan, xs, ys = winograd.plan_winograd((16, 16), x, weight, (1, 1), units)
+        each, chunks, _ = winograd.plan_chunks(plan, xs, ys)
         assert chunks >= 4 and (chunks - 1) * each < images <= chunks * each and each <= winograd.MOST
+
+
+def test_a_panel_reads_no_further_than_the_zeros():
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        assert max(shape.vectors * shape.lanes for shape in tile.shapes(dtype)) <= transforms.ZEROS
 
 
 @pytest.mark.parametrize("size", [3, 5])

@@ -4,10 +4,10 @@ A file of operations has the name of its twin in reference/: there stand the equ
 the two together. The others say how:
 
     jit, compiler                               how a kernel is compiled, cached, split over threads
-    memory, vectors                             addresses; LLVM's vectors
+    memory, vectors                             addresses and calls; LLVM's vectors
     tile -> matmul                              the register tile, and products made of it
     winograd_transform -> winograd (and _pool)  convolutions with fewer multiplications
-    winners                                     max pooling, inside a convolution or by itself
+    max_pool                                    max pooling, inside a convolution or by itself
     exponential                                 exp and its kin
     gather                                      how a batch is put together
 """

@@ -25,8 +25,7 @@ from numba import prange
 
 from scratchnet.kernels import tile, winograd
 from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspace
-from scratchnet.kernels.memory import addresses_of, clear
-from scratchnet.kernels.tile import call
+from scratchnet.kernels.memory import addresses_of, call, clear
 from scratchnet.kernels.windows import Pair
 
 PARTS = 16  # sums that a weight gradient is made of, whatever the number of threads ...
@@ -35,7 +34,7 @@ PIXELS = 128  # of dy that all cells of the kernel pass over before the next: so
 COMBINE = 4096  # numbers of a gradient that one task adds up
 
 
-class _Plan(NamedTuple):
+class ConvPlan(NamedTuple):
     """The sizes of a convolution, and how it is done."""
 
     images: int  # N
@@ -58,32 +57,31 @@ class _Plan(NamedTuple):
     vectors: int
     vector: int
     panel: int  # lanes in a panel: all vectors
-    size: int  # bytes of a number
+    itemsize: int  # bytes of a number
     slots: int  # threads to run on
 
 
-def _plan(size: Pair, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, lanes: int) -> _Plan:
-    """Plan any of the three passes. size: (OH, OW); x stands for dx, too; the tile writes `lanes` numbers per row."""
-    shapes = tile.shapes(x.dtype)
-    shape = next((s for s in shapes if s.vectors * s.lanes >= lanes), shapes[-1])
-    reach = [(count - 1) * step + cells for count, step, cells in zip(size, stride, weight.shape[:2])]
+def plan_conv(cells: Pair, x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Pair, lanes: int) -> ConvPlan:
+    """Plan any of the three passes. cells: (OH, OW); x stands for dx, too; the tile writes `lanes` numbers per row."""
+    shape = tile.shape_for(lanes, x.dtype)
+    reach = [(count - 1) * step + taps for count, step, taps in zip(cells, stride, weight.shape[:2])]
     pad = padding != (0, 0) or reach[0] > x.shape[1] or reach[1] > x.shape[2]
     padded = (reach[0], reach[1]) if pad else (x.shape[1], x.shape[2])
     buffer = math.prod(padded) * x.shape[3] + shape.lanes if pad else 0  # `pack` may write a vector too much
-    slots = threads_for_product(x.shape[0] * math.prod(size) * weight.size)
-    sizes = *x.shape, *weight.shape[:2], *size, weight.shape[3], *stride, *padding, *padded
-    return _Plan._make((*sizes, buffer, *shape, shape.vectors * shape.lanes, x.itemsize, slots))
+    slots = threads_for_product(x.shape[0] * math.prod(cells) * weight.size)
+    sizes = *x.shape, *weight.shape[:2], *cells, weight.shape[3], *stride, *padding, *padded
+    return ConvPlan._make((*sizes, buffer, *shape, shape.vectors * shape.lanes, x.itemsize, slots))
 
 
 @helper
-def _pad(to, x, n, pack, plan):
+def pad_image(to, x, n, pack, plan):
     """Copy image n to the middle of the zeros at `to`; returns the address of the padded image."""
     line = plan.width * plan.channels
-    image = x + plan.size * n * plan.height * line
+    image = x + plan.itemsize * n * plan.height * line
     if plan.buffer == 0:
         return image
     rows, columns = min(plan.height, plan.padded_height - plan.top), min(plan.width, plan.padded_width - plan.left)
-    at = to + plan.size * (plan.top * plan.padded_width + plan.left) * plan.channels
+    at = to + plan.itemsize * (plan.top * plan.padded_width + plan.left) * plan.channels
     row_step = plan.padded_width * plan.channels
     call(pack, at, 0, image, 1, line, columns * plan.channels, max(0, rows), row_step, plan.vector)
     return to
@@ -97,8 +95,8 @@ def _multiply(multiply, plan, rows, c, c_row, d, d_row, a, a_row, a_group, a_k, 
     for p in range(0, rows, height):
         call(
             multiply, min(height, rows - p), plan.vectors,
-            c + plan.size * p * c_row, c_row, d + plan.size * p * d_row, d_row,
-            a + plan.size * p * a_row, a_row, a_group, a_k, b, b_row, lanes, groups, k,
+            c + plan.itemsize * p * c_row, c_row, d + plan.itemsize * p * d_row, d_row,
+            a + plan.itemsize * p * a_row, a_row, a_group, a_k, b, b_row, lanes, groups, k,
         )  # fmt: skip
 
 
@@ -112,12 +110,12 @@ def conv2d_forward(
     if winograd.is_faster(y.shape[1:3], x, weight, stride):
         return winograd.forward(y, x, weight, bias, padding)
     x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
-    plan = _plan(y.shape[1:3], x, weight, stride, padding, lanes=weight.shape[3])
-    space = workspace("conv", plan.slots * plan.buffer + _panels(plan), y.dtype)
+    plan = plan_conv(y.shape[1:3], x, weight, stride, padding, lanes=weight.shape[3])
+    space = workspace("conv", plan.slots * plan.buffer + forward_panels(plan), y.dtype)
     _forward.launch(plan.slots > 1, space, plan, tile.functions(y.dtype), addresses_of(y, x, weight, bias))
 
 
-def _panels(plan: _Plan) -> int:
+def forward_panels(plan: ConvPlan) -> int:
     """Numbers in the packed weights of a forward pass."""
     return -(-plan.units // plan.panel) * plan.panel * plan.kernel_rows * plan.kernel_columns * plan.channels
 
@@ -130,30 +128,30 @@ def _forward(space, plan, functions, addresses):
     panel over those of one image. Which slot computes a row changes nothing in it.
     """
     y, x, weight, bias = addresses
-    size, lines = plan.size, plan.images * plan.rows
+    size, lines = plan.itemsize, plan.images * plan.rows
     panels = space.ctypes.data + size * plan.slots * plan.buffer
-    _pack_forward(panels, weight, functions, plan)
+    pack_forward(panels, weight, functions, plan)
     for slot in prange(plan.slots):
         clear(space, slot * plan.buffer, plan.buffer)
         start, stop = slot * lines // plan.slots, (slot + 1) * lines // plan.slots
         for n in range(start // plan.rows, (stop + plan.rows - 1) // plan.rows):
-            image = _pad(space.ctypes.data + size * slot * plan.buffer, x, n, functions.pack, plan)
+            image = pad_image(space.ctypes.data + size * slot * plan.buffer, x, n, functions.pack, plan)
             first, last = max(0, start - n * plan.rows), min(plan.rows, stop - n * plan.rows)
             to = y + size * n * plan.rows * plan.columns * plan.units
-            _convolve(to, image, panels, bias, first, last, functions, plan)
+            convolve(to, image, panels, bias, first, last, functions, plan)
 
 
 @helper
-def _pack_forward(panels, weight, functions, plan):
+def pack_forward(panels, weight, functions, plan):
     """Turn the weights into panels of units."""
     k = plan.kernel_rows * plan.kernel_columns * plan.channels
     call(functions.pack, panels, k * plan.panel, weight, 1, plan.units, plan.units, k, plan.panel, plan.vector)
 
 
 @helper
-def _convolve(y, image, panels, bias, first, last, functions, plan):
+def convolve(y, image, panels, bias, first, last, functions, plan):
     """Compute the rows first <= oh < last of one image's y from the padded image."""
-    size, units = plan.size, plan.units
+    size, units = plan.itemsize, plan.units
     run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
     for u in range(0, units, plan.panel):
         for oh in range(first, last):
@@ -175,21 +173,29 @@ def conv2d_backward_weight(
     """dW = windows(x)^T dy, db = sum dy; see reference.conv2d_backward_weight."""
     if winograd.is_faster(dy.shape[1:3], x, dweight, stride):
         return winograd.backward_weight(dweight, dbias, x, dy, padding)
-    x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), np.ones(1, dy.dtype)
-    plan = _plan(dy.shape[1:3], x, dweight, stride, padding, lanes=dy.shape[3])
-    parts, part, packed = sums = _sums(plan)
-    space = workspace("conv", parts * part + plan.slots * (plan.buffer + packed), dy.dtype)
+    x, dy, one = np.ascontiguousarray(x), np.ascontiguousarray(dy), tile.one_and_zeros(dy.dtype)
+    plan = plan_conv(dy.shape[1:3], x, dweight, stride, padding, lanes=dy.shape[3])
+    sums = plan_sums(plan)
+    space = workspace("conv", sums.parts * sums.part + plan.slots * (plan.buffer + sums.packed), dy.dtype)
     _weight_gradient.launch(plan.slots > 1, space, plan, sums, tile.functions(dy.dtype), addresses_of(x, dy, one))
     dweight[...] = space[: dweight.size].reshape(dweight.shape)
-    dbias[...] = space[dweight.size : part]
+    dbias[...] = space[dweight.size : sums.part]
 
 
-def _sums(plan: _Plan) -> tuple[int, int, int]:
-    """(how many sums, numbers in one of them, numbers in the packed dy of an image)."""
+class Sums(NamedTuple):
+    """What a weight gradient is made of: a sum of each part of the images."""
+
+    parts: int  # how many
+    part: int  # numbers in one of them
+    packed: int  # numbers in the packed dy of an image; 0: it is read where it is
+
+
+def plan_sums(plan: ConvPlan) -> Sums:
+    """Cut the images into parts."""
     part = (plan.kernel_rows * plan.kernel_columns * plan.channels + 1) * plan.units
-    parts = max(1, min(PARTS, plan.images, PARTS_BYTES // (part * plan.size)))
-    panels = -(-plan.units // plan.panel) if plan.units % plan.panel else 0  # else dy is read where it is
-    return parts, part, panels * plan.panel * plan.rows * plan.columns
+    parts = max(1, min(PARTS, plan.images, PARTS_BYTES // (part * plan.itemsize)))
+    panels = -(-plan.units // plan.panel) if plan.units % plan.panel else 0
+    return Sums(parts, part, panels * plan.panel * plan.rows * plan.columns)
 
 
 @kernel
@@ -204,21 +210,21 @@ def _weight_gradient(space, plan, sizes, functions, addresses):
     x, dy, one = addresses
     for slot in prange(plan.slots):
         buffer = parts * part + slot * (plan.buffer + packed)
-        padded = space.ctypes.data + plan.size * buffer
+        padded = space.ctypes.data + plan.itemsize * buffer
         clear(space, buffer, plan.buffer)
         for q in range(slot * parts // plan.slots, (slot + 1) * parts // plan.slots):
             clear(space, q * part, part)
-            sums = space.ctypes.data + plan.size * q * part
+            sums = space.ctypes.data + plan.itemsize * q * part
             for n in range(q * plan.images // parts, (q + 1) * plan.images // parts):
-                grad = dy + plan.size * n * plan.rows * plan.columns * plan.units
-                image = _pad(padded, x, n, functions.pack, plan)
-                _add_image(sums, image, grad, padded + plan.size * plan.buffer, one, sizes, functions, plan)
+                grad = dy + plan.itemsize * n * plan.rows * plan.columns * plan.units
+                image = pad_image(padded, x, n, functions.pack, plan)
+                add_image(sums, image, grad, padded + plan.itemsize * plan.buffer, one, sizes, functions, plan)
     for block in prange((part + COMBINE - 1) // COMBINE):
-        _add_parts(space, block, parts, part)
+        add_parts(space, block, parts, part)
 
 
 @helper
-def _add_parts(space, block, parts, part):
+def add_parts(space, block, parts, part):
     """A block of the first of the sums becomes that of all."""
     first, last = np.uint64(block * COMBINE), np.uint64(min(part, (block + 1) * COMBINE))
     for q in range(1, parts):
@@ -228,10 +234,10 @@ def _add_parts(space, block, parts, part):
 
 
 @helper
-def _add_image(sums, image, grad, buffer, one, sizes, functions, plan):
+def add_image(sums, image, grad, buffer, one, sizes, functions, plan):
     """Add the gradient of one (padded) image to sums: weights first, then bias. `buffer` takes its packed dy."""
     (multiply, pack), (_, _, packed) = functions, sizes
-    size, units, pixels = plan.size, plan.units, plan.rows * plan.columns
+    size, units, pixels = plan.itemsize, plan.units, plan.rows * plan.columns
     run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
     panel, row = plan.panel, units
     if packed > 0:  # the tile reads whole vectors of dy, and not those behind its end
@@ -260,15 +266,15 @@ def conv2d_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, st
     if winograd.is_faster(dy.shape[1:3], dx, weight, stride):
         return winograd.backward_input(dx, dy, weight, padding)
     dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
-    plan = _plan(dy.shape[1:3], dx, weight, stride, padding, lanes=dx.shape[3])
-    panel, panels = _input_panels(plan)
+    plan = plan_conv(dy.shape[1:3], dx, weight, stride, padding, lanes=dx.shape[3])
+    panel, panels = input_panels(plan)
     space = workspace("conv", panels, dx.dtype)
     _input_gradient.launch(
         plan.slots > 1, space, dx.reshape(-1), plan, panel, tile.functions(dx.dtype), addresses_of(dy, weight)
     )
 
 
-def _input_panels(plan: _Plan) -> tuple[int, int]:
+def input_panels(plan: ConvPlan) -> tuple[int, int]:
     """Numbers in one panel, and in all, of the packed weights of an input gradient."""
     kernel_rows = -(-plan.kernel_rows // plan.step_h) * plan.step_h
     panel = (kernel_rows * plan.kernel_columns * plan.units + plan.vector) * plan.panel  # `pack` may turn a square more
@@ -285,15 +291,15 @@ def _input_gradient(space, dx, plan, panel, functions, addresses):
     """
     dy, weight = addresses
     panels = space.ctypes.data
-    _pack_input(panels, weight, panel, functions.pack, plan)
+    pack_input(panels, weight, panel, functions.pack, plan)
     for line in prange(plan.images * plan.height):
         n, h = line // plan.height, line % plan.height
-        grad = dy + plan.size * n * plan.rows * plan.columns * plan.units
-        _collect(dx, n, h, grad, panels, panel, functions.multiply, plan)
+        grad = dy + plan.itemsize * n * plan.rows * plan.columns * plan.units
+        collect_row(dx, n, h, grad, panels, panel, functions.multiply, plan)
 
 
 @helper
-def _pack_input(panels, weight, panel, pack, plan):
+def pack_input(panels, weight, panel, pack, plan):
     """Turn the weights into panels of channels, ordered as above, and by address: `pack` writes junk behind a panel."""
     steps = (plan.kernel_rows + plan.step_h - 1) // plan.step_h
     for j in range(plan.kernel_columns):
@@ -302,15 +308,15 @@ def _pack_input(panels, weight, panel, pack, plan):
                 to = ((j * plan.step_h + phase) * steps + i // plan.step_h) * plan.units * plan.panel
                 cell = (i * plan.kernel_columns + j) * plan.channels * plan.units
                 call(
-                    pack, panels + plan.size * to, panel, weight + plan.size * cell, plan.units, 1,
+                    pack, panels + plan.itemsize * to, panel, weight + plan.itemsize * cell, plan.units, 1,
                     plan.channels, plan.units, plan.panel, plan.vector,
                 )  # fmt: skip
 
 
 @helper
-def _collect(dx, n, h, grad, panels, panel, multiply, plan):
+def collect_row(dx, n, h, grad, panels, panel, multiply, plan):
     """Write row h of image n of dx, from the image's dy at `grad`."""
-    size, units, row = plan.size, plan.units, plan.width * plan.channels
+    size, units, row = plan.itemsize, plan.units, plan.width * plan.channels
     steps = (plan.kernel_rows + plan.step_h - 1) // plan.step_h
     line = n * plan.height + h
     clear(dx, line * row, row)

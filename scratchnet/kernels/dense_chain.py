@@ -30,9 +30,9 @@ _product, _relu_backward = product.serial, relu_backward.serial
 
 def dense_chain_forward(ys: np.ndarray, x: np.ndarray, params: np.ndarray, widths: Widths, rectify_last: bool) -> None:
     """y_i = max(y_{i-1} W_i + b_i, 0); see reference.dense_chain_forward."""
-    if small := _plans(len(x), widths, rectify_last, x.dtype):
-        numbers, *means = small
-        return _forward.serial(ys, x, params, workspace("matmul", numbers, x.dtype), *means)
+    if plans := _plans(len(x), widths, rectify_last, x.dtype):
+        numbers, *rest = plans
+        return _forward.serial(ys, x, params, workspace("matmul", numbers, x.dtype), *rest)
     for i, (y, (weight, bias)) in enumerate(zip(_batches(ys, len(x), widths), _parameters(params, widths)), start=1):
         matmul(y, x, weight, bias, rectify=i < len(widths) - 1 or rectify_last)
         x = y
@@ -50,10 +50,10 @@ def dense_chain_backward(
     rectify_last: bool,
 ) -> None:
     """dx, dW_i, db_i from dy; see reference.dense_chain_backward."""
-    if small := _plans(len(x), widths, rectify_last, x.dtype):
-        numbers, *means = small
+    if plans := _plans(len(x), widths, rectify_last, x.dtype):
+        numbers, *rest = plans
         space = workspace("matmul", numbers, x.dtype)
-        return _backward.serial(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, *means)
+        return _backward.serial(dx, dparams, dzs, dy, ys, x, params, rectify_last, space, *rest)
     inputs, gradients = [x, *_batches(ys, len(x), widths)], list(_batches(dzs, len(x), widths))
     if rectify_last:
         relu_backward(gradients[-1], dy, inputs[-1])

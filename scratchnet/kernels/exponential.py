@@ -24,10 +24,10 @@ Scalar = Callable[[Any], Any]  # of one number, in its own dtype
 
 
 def _exponentials(
-    real: Any, integer: Any, terms: int, log2: tuple[float, float], lowest: float, highest: float
+    real: Any, integer: Any, terms: int, ln2: tuple[float, float], lowest: float, highest: float
 ) -> tuple[Scalar, Scalar]:
     """Make exp and expm1 for one float type; `lowest` and below give 0, `highest` and above infinity."""
-    low, high, per_log2, log2_high, log2_low = (real(v) for v in (lowest, highest, 1 / math.log(2), *log2))
+    low, high, per_ln2, ln2_high, ln2_low = (real(v) for v in (lowest, highest, 1 / math.log(2), *ln2))
     bits, bias, one = integer(np.finfo(real).nmant), integer(np.finfo(real).maxexp - 1), integer(1)
     whole = real(1.5 * 2.0**bits)  # floats of this size are whole numbers: adding it rounds
     whole_bits = whole.view(integer)
@@ -38,9 +38,9 @@ def _exponentials(
         """n / 2 rounded down, n less that, and e^r - 1."""
         v = low if v < low else v  # written so that NaN stays
         v = high if v > high else v
-        shifted = v * per_log2 + whole
+        shifted = v * per_ln2 + whole
         n = shifted - whole
-        r = (v - n * log2_high) - n * log2_low
+        r = (v - n * ln2_high) - n * ln2_low
         total = series[0]
         for coefficient in series[1:]:
             total = total * r + coefficient

@@ -216,8 +216,7 @@ def _keep(compiled: Any, function: Callable[..., None], kind: str) -> None:
 
 def cache_is_cold() -> bool:
     """True where nothing compiled is kept yet, so that the first use of each kernel will take its time."""
-    folder = cache_folder()
-    return folder is None or next(folder.glob("*.nbi"), None) is None
+    return not count_kept()
 
 
 def count_kept() -> int | None:

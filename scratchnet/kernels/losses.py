@@ -22,9 +22,9 @@ PART = 64
 
 @kernel
 def softmax_cross_entropy(
-    losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, labels: np.ndarray, weight: np.ndarray
+    losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, labels: np.ndarray, row_weight: np.ndarray
 ) -> None:
-    """losses = -weight log p[label], dlogits = weight (p - onehot); see reference.softmax_cross_entropy.
+    """losses = -row_weight log p[label], dlogits = row_weight (p - onehot); see reference.softmax_cross_entropy.
 
     Rows are taken in blocks, so that the exponentials of many short rows are one loop.
     """
@@ -49,9 +49,9 @@ def softmax_cross_entropy(
                 total += dlogits[n, k]
             label = labels[n]
             gap = abs(losses[n] - np.float64(logits[n, label]))
-            losses[n] = weight[n] * (math.log(total) + gap)
-            at_label = weight[n] * ((dlogits[n, label] - total) / total)
-            scale = dlogits.dtype.type(weight[n] / total)
+            losses[n] = row_weight[n] * (math.log(total) + gap)
+            at_label = row_weight[n] * ((dlogits[n, label] - total) / total)
+            scale = dlogits.dtype.type(row_weight[n] / total)
             for k in range(classes):
                 dlogits[n, k] *= scale
             dlogits[n, label] = at_label
@@ -59,12 +59,12 @@ def softmax_cross_entropy(
 
 @kernel
 def binary_cross_entropy(
-    losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, targets: np.ndarray, weight: np.ndarray
+    losses: np.ndarray, dlogits: np.ndarray, logits: np.ndarray, targets: np.ndarray, row_weight: np.ndarray
 ) -> None:
-    """losses = -weight sum_k (t log p + (1 - t) log(1 - p)); see reference.binary_cross_entropy."""
+    """losses = -row_weight sum_k (t log p + (1 - t) log(1 - p)); see reference.binary_cross_entropy."""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for n in prange(logits.shape[0]):
-        scale = logits.dtype.type(weight[n])
+        scale = logits.dtype.type(row_weight[n])
         total = np.float64(0)
         for first in range(0, logits.shape[1], PART):
             end = first + PART
@@ -77,22 +77,22 @@ def binary_cross_entropy(
                 q = e / (one + e)
                 dz[k] = scale * (q - t[k] if z[k] < zero else rest - q)
             total += np.float64(part)
-        losses[n] = weight[n] * total
+        losses[n] = row_weight[n] * total
 
 
 @kernel
 def mse(
-    losses: np.ndarray, dpredictions: np.ndarray, predictions: np.ndarray, targets: np.ndarray, weight: np.ndarray
+    losses: np.ndarray, dpredictions: np.ndarray, predictions: np.ndarray, targets: np.ndarray, row_weight: np.ndarray
 ) -> None:
-    """losses = weight sum_k (predictions - targets)^2; see reference.mse."""
+    """losses = row_weight sum_k (predictions - targets)^2; see reference.mse."""
     for n in prange(predictions.shape[0]):
-        scale = predictions.dtype.type(2 * weight[n])
+        scale = predictions.dtype.type(2 * row_weight[n])
         total = np.float64(0)
         for k in range(predictions.shape[1]):
             difference = predictions[n, k] - targets[n, k]
             total += np.float64(difference) * np.float64(difference)
             dpredictions[n, k] = scale * difference
-        losses[n] = weight[n] * total
+        losses[n] = row_weight[n] * total
 
 
 @kernel
@@ -102,16 +102,16 @@ def gaussian_kl(
     dlog_variance: np.ndarray,
     mean: np.ndarray,
     log_variance: np.ndarray,
-    weight: np.ndarray,
+    row_weight: np.ndarray,
 ) -> None:
-    """losses = weight / 2 sum_k (mean^2 + exp(log_variance) - 1 - log_variance); see reference.gaussian_kl."""
+    """losses = row_weight / 2 sum_k (mean^2 + exp(log_variance) - 1 - log_variance); see reference.gaussian_kl."""
     for n in prange(mean.shape[0]):
-        scale = mean.dtype.type(weight[n])
-        half = mean.dtype.type(weight[n] / 2)
+        scale = mean.dtype.type(row_weight[n])
+        half = mean.dtype.type(row_weight[n] / 2)
         total = np.float64(0)
         for k in range(mean.shape[1]):
             excess = expm1(log_variance[n, k])
             total += mean[n, k] * mean[n, k] + (excess - log_variance[n, k])
             dmean[n, k] = scale * mean[n, k]
             dlog_variance[n, k] = half * excess
-        losses[n] = weight[n] / 2 * total
+        losses[n] = row_weight[n] / 2 * total

@@ -13,8 +13,8 @@ left: not all are equally fast.
                 run its tiles down the rows: each adds to c what the block gives
             after the last block: do what is left to do at the product's edge, while the strip is in the cache
 
-Packing 4 MB takes a twelfth of the time of a product with 128 rows, less than rows of b that lie pages apart would.
-Of one row it would take most of the time: where c has a few rows, b's whole panels are read where they lie.
+Packing 4 MB takes a twelfth of the time of a product with 128 rows; to read rows of b that lie pages apart would take
+more. With one row packing would be most of the time, so where c has few rows, b's whole panels are read where they lie.
 
 Each element is summed by one thread, in an order that depends on nothing but K. So the bits are the same however many
 threads there are, whichever tasks they get.
@@ -30,14 +30,13 @@ from numba import prange
 
 from scratchnet.kernels import tile
 from scratchnet.kernels.jit import helper, kernel, threads_for_product, workspace
-from scratchnet.kernels.memory import clear, take
-from scratchnet.kernels.tile import call
+from scratchnet.kernels.memory import call, clear, next_task
 
 STRIP = 256  # bytes of a row of b that are packed at once
 BLOCK, PANEL = 1024, 1 << 16  # the numbers of K in a block, and the bytes of it in a panel, at most
-PACK_FROM = 3  # panels: so many must read a turned a before packing it has paid
+PACK_FROM = 3  # panels: where more than so many read a turned a, packing it pays
 IN_PLACE = 2  # rows of tiles, at most, for which b is not packed: these few take 0.4 to 0.9 of the time so
-ABREAST = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
+TILES_TOGETHER = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
 TASKS = 4  # for each thread, where there are as many strips
 COUNTER = 128  # bytes of the workspace for the number of tasks taken, which shares no line with the rest
 
@@ -48,13 +47,13 @@ NOTHING, ADD, RECTIFY, MASK, COLLECT = range(5)
 class Plan(NamedTuple):
     """What `product` must know beside the shapes. Kept as an array, so that a chain can hold one for each product."""
 
-    constants: int  # address of a 1, and behind it a panel's width of zeros
+    constants: int  # address of tile.one_and_zeros
     use: int  # one of NOTHING ... COLLECT
     turn_a: int  # 1: a is (K, M)
     turn_b: int  # 1: b is (N, K)
     block: int  # of K
     panel: int  # numbers in a packed panel of b
-    abreast: int  # panels in a strip
+    panels: int  # panels in a strip
     tile_step: int  # numbers in a packed tile of a; 0: a is read where it lies
     rows: int  # of a tile
     vectors: int  # of a tile
@@ -116,32 +115,24 @@ def plan(
 
     `use` is one of NOTHING ... COLLECT. It is here because numba compiles a function anew for each constant.
     """
-    shapes = tile.shapes(dtype)
-    rows, vectors, vector = next((s for s in shapes if s.vectors * s.lanes >= n), shapes[-1])
+    rows, vectors, vector = tile.shape_for(n, dtype)
     width = vectors * vector
     block = min(BLOCK, PANEL // (width * dtype.itemsize))
     block = -(-k // max(1, -(-k // block)))  # of equal size
     panel = (block + vector) * width  # numbers; so many more because a turned square may stick out
-    abreast = min(-(-STRIP // (width * dtype.itemsize)), max(1, -(-n // width)))
+    panels = min(-(-STRIP // (width * dtype.itemsize)), max(1, -(-n // width)))
     tile_step = rows * k + vector if turn_a and n > PACK_FROM * width else 0
-    strips = -(-n // (abreast * width))
+    strips = -(-n // (panels * width))
     tasks = strips if strips >= TASKS * slots else slots
+    tiles = -(-m // rows)
     in_place = not turn_b and m <= IN_PLACE * rows
     sizes = np.array(
         Plan(
-            _constants(dtype).ctypes.data, use, turn_a, turn_b, block, panel, abreast, tile_step,
+            tile.one_and_zeros(dtype).ctypes.data, use, turn_a, turn_b, block, panel, panels, tile_step,
             rows, vectors, vector, slots, tasks, in_place,
         )
     )  # fmt: skip
-    return sizes, COUNTER // dtype.itemsize + slots * abreast * panel - (-m // rows) * tile_step
-
-
-@functools.cache
-def _constants(dtype: np.dtype[Any]) -> np.ndarray:
-    """A 1, and behind it a panel's width of zeros."""
-    constants = np.zeros(1 + max(s.vectors * s.lanes for s in tile.shapes(dtype)), dtype)
-    constants[0] = 1
-    return constants
+    return sizes, COUNTER // dtype.itemsize + slots * panels * panel + tiles * tile_step
 
 
 @kernel
@@ -153,27 +144,27 @@ def product(
     s, size = sizes, c.itemsize
     # numba finds the class of a named tuple only where it is called by its own name in the kernel itself
     plan = Plan(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12], s[13])
-    buffers, buffer_size = space.ctypes.data + COUNTER, size * plan.abreast * plan.panel
+    buffers, buffer_size = space.ctypes.data + COUNTER, size * plan.panels * plan.panel
     tiles_of_a = buffers + plan.slots * buffer_size
     if plan.tile_step:
-        for group in prange((c.shape[0] + ABREAST * plan.rows - 1) // (ABREAST * plan.rows)):
-            _pack_tiles(pack, tiles_of_a, a, group * ABREAST, plan)
+        for group in prange((c.shape[0] + TILES_TOGETHER * plan.rows - 1) // (TILES_TOGETHER * plan.rows)):
+            _pack_tiles(pack, tiles_of_a, a, group * TILES_TOGETHER, plan)
     clear(space, 0, COUNTER // size)
     for slot in prange(plan.slots):
-        task = take(space.ctypes.data)
+        task = next_task(space.ctypes.data)
         while task < plan.tasks:
             _do_task(c, a, b, edge, tiles_of_a, buffers + slot * buffer_size, multiply, pack, task, plan)
-            task = take(space.ctypes.data)
+            task = next_task(space.ctypes.data)
 
 
 @helper
 def _pack_tiles(pack, to, a, first, plan):
-    """Pack ABREAST tiles of a turned a, side by side: where a lies, a tile's k are pages apart."""
+    """Pack TILES_TOGETHER tiles of a turned a, side by side: where a lies, a tile's k are pages apart."""
     k, m = a.shape
     row = first * plan.rows
     call(
         pack, to + a.itemsize * first * plan.tile_step, plan.tile_step, a.ctypes.data + a.itemsize * row, 1, m,
-        min(ABREAST * plan.rows, m - row), k, plan.rows, plan.vector,
+        min(TILES_TOGETHER * plan.rows, m - row), k, plan.rows, plan.vector,
     )  # fmt: skip
 
 
@@ -181,7 +172,7 @@ def _pack_tiles(pack, to, a, first, plan):
 def _do_task(c, a, b, edge, tiles_of_a, buffer, multiply, pack, task, plan):
     """A task's share of all (strip, row of tiles), strip by strip within a block of K."""
     (m, n), k = c.shape, a.shape[0] if plan.turn_a else a.shape[1]
-    strip, tiles = plan.abreast * plan.vectors * plan.vector, max(1, (m + plan.rows - 1) // plan.rows)
+    strip, tiles = plan.panels * plan.vectors * plan.vector, max(1, (m + plan.rows - 1) // plan.rows)
     pairs = (n + strip - 1) // strip * tiles
     begin, end = task * pairs // plan.tasks, (task + 1) * pairs // plan.tasks
     for k0 in range(0, max(k, 1), max(plan.block, 1)):

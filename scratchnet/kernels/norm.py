@@ -1,8 +1,9 @@
 """Batch normalisation; equations in reference/norm.py.
 
 A sum over rows is cut into chunks, whose number depends on the shape alone. Each is added up by one thread, four rows
-at a time, and these sums of four in float64; then the chunks are combined in their order: the same bits for any number
-of threads. What is left per channel is NumPy's: under fastmath a square root may be an estimate, and NaN at infinity.
+at a time in the dtype of x, and these sums of four in float64. Then the chunks are combined in their order: the same
+bits for any number of threads. What is left per channel is NumPy's: under fastmath a square root may be an estimate,
+and NaN at infinity.
 """
 
 from __future__ import annotations

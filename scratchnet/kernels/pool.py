@@ -3,7 +3,7 @@
 Forward writes one line of windows (n, oh) per step of the parallel loop. Backward turns the question round and writes
 one row of the image (n, h) per step, adding up what the windows over it hand back: no two threads ever write one row,
 also where windows overlap. The innermost loop runs over the channels, which lie side by side; that of max pooling is
-written by hand (winners.py).
+written by hand (max_pool.py).
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels import winners
+from scratchnet.kernels import max_pool
 from scratchnet.kernels.jit import kernel, worth_threads
 from scratchnet.kernels.memory import addresses_of, clear
-from scratchnet.kernels.windows import Pair, _inside
+from scratchnet.kernels.windows import Pair, inside
 
 
 def max_pool2d_forward(
     y: np.ndarray, index: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> None:
     """y = max over the window, index = which cell; see reference.max_pool2d_forward."""
-    _take(y, index, x, winners.plan(x.shape[1:3], y, kernel_size, stride, padding))
+    _forward(y, index, x, max_pool.plan(x.shape[1:3], y, kernel_size, stride, padding))
 
 
 def relu_max_pool2d_forward(
     y: np.ndarray, index: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> None:
     """y, index = max_pool2d(max(x, 0)); see reference.relu_max_pool2d_forward."""
-    _take(y, index, x, winners.plan(x.shape[1:3], y, kernel_size, stride, padding, rectify=True))
+    _forward(y, index, x, max_pool.plan(x.shape[1:3], y, kernel_size, stride, padding, rectify=True))
 
 
-def _take(y: np.ndarray, index: np.ndarray, x: np.ndarray, pool: winners.Pool) -> None:
+def _forward(y: np.ndarray, index: np.ndarray, x: np.ndarray, pool: max_pool.Pool) -> None:
     """Forward of either."""
     x = np.ascontiguousarray(x)
-    functions, addresses = winners.functions(y.dtype), addresses_of(y, index, x)
+    functions, addresses = max_pool.functions(y.dtype), addresses_of(y, index, x)
     _max_pool.launch(worth_threads(x.size), y.shape[0], pool, functions, addresses)
 
 
@@ -45,14 +45,14 @@ def _max_pool(images, pool, functions, addresses):
     for task in prange(images * pool.rows):
         n, oh = task // pool.rows, task % pool.rows
         at = n * pool.rows * line
-        winners.pool_line(functions.take, pool, y + pool.size * at, index + at, x + pool.size * n * image, oh)
+        max_pool.pool_line(functions.pick, pool, y + pool.itemsize * at, index + at, x + pool.itemsize * n * image, oh)
 
 
 def max_pool2d_backward(
     dx: np.ndarray, dy: np.ndarray, index: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair
 ) -> None:
     """dx = dy of the windows it won; see reference.max_pool2d_backward."""
-    _give(dx, dy, dy, index, winners.plan(dx.shape[1:3], dy, kernel_size, stride, padding))
+    _backward(dx, dy, dy, index, max_pool.plan(dx.shape[1:3], dy, kernel_size, stride, padding))
 
 
 def relu_max_pool2d_backward(
@@ -65,13 +65,13 @@ def relu_max_pool2d_backward(
     padding: Pair,
 ) -> None:
     """dx = dy of the windows it won where y > 0; see reference.relu_max_pool2d_backward."""
-    _give(dx, dy, y, index, winners.plan(dx.shape[1:3], dy, kernel_size, stride, padding, rectify=True))
+    _backward(dx, dy, y, index, max_pool.plan(dx.shape[1:3], dy, kernel_size, stride, padding, rectify=True))
 
 
-def _give(dx: np.ndarray, dy: np.ndarray, y: np.ndarray, index: np.ndarray, pool: winners.Pool) -> None:
+def _backward(dx: np.ndarray, dy: np.ndarray, y: np.ndarray, index: np.ndarray, pool: max_pool.Pool) -> None:
     """Backward of either."""
     dy, y, index = (np.ascontiguousarray(array) for array in (dy, y, index))
-    functions, addresses = winners.functions(dx.dtype), addresses_of(dx, dy, y, index)
+    functions, addresses = max_pool.functions(dx.dtype), addresses_of(dx, dy, y, index)
     _max_pool_gradient.launch(worth_threads(dx.size), dx.reshape(-1), dx.shape[0], pool, functions, addresses)
 
 
@@ -82,8 +82,10 @@ def _max_pool_gradient(dx, images, pool, functions, addresses):
     for task in prange(images * pool.height):
         clear(dx, task * row, row)
         n, h = task // pool.height, task % pool.height
-        image, at = to + pool.size * n * pool.height * row, n * pool.rows * line
-        winners.spread_row(functions.give, pool, image, dy + pool.size * at, y + pool.size * at, index + at, h)
+        image, at = to + pool.itemsize * n * pool.height * row, n * pool.rows * line
+        max_pool.spread_row(
+            functions.spread, pool, image, dy + pool.itemsize * at, y + pool.itemsize * at, index + at, h
+        )
 
 
 @kernel
@@ -93,9 +95,9 @@ def avg_pool2d_forward(y: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: 
     zero, share = y.dtype.type(0), y.dtype.type(1 / (kernel_size[0] * kernel_size[1]))
     for line in prange(y.shape[0] * height):
         n, oh = line // height, line % height
-        top, i_first, i_last = _inside(oh, stride[0], padding[0], kernel_size[0], x.shape[1])
+        top, i_first, i_last = inside(oh, stride[0], padding[0], kernel_size[0], x.shape[1])
         for ow in range(width):
-            left, j_first, j_last = _inside(ow, stride[1], padding[1], kernel_size[1], x.shape[2])
+            left, j_first, j_last = inside(ow, stride[1], padding[1], kernel_size[1], x.shape[2])
             y[n, oh, ow] = zero
             for i in range(i_first, i_last):
                 for j in range(j_first, j_last):
@@ -117,7 +119,7 @@ def avg_pool2d_backward(dx: np.ndarray, dy: np.ndarray, kernel_size: Pair, strid
             oh = (h + padding[0] - i) // stride[0]
             if oh * stride[0] == h + padding[0] - i and 0 <= oh < height:
                 for ow in range(width):
-                    left, j_first, j_last = _inside(ow, stride[1], padding[1], kernel_size[1], dx.shape[2])
+                    left, j_first, j_last = inside(ow, stride[1], padding[1], kernel_size[1], dx.shape[2])
                     for j in range(j_first, j_last):
                         for c in range(channels):
                             dx[n, h, left + j, c] += dy[n, oh, ow, c]

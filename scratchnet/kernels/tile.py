@@ -39,10 +39,10 @@ from numba import types
 from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic
 
-from scratchnet.kernels.jit import native
-from scratchnet.kernels.vectors import I64, VOID, Vectors, loop, vector_unit
+from scratchnet.kernels.memory import machine_code, view
+from scratchnet.kernels.vectors import I64, Vectors, loop, vector_unit
 
-ROWS, AHEAD = 16, 48  # rows of a matrix that are packed together, and how many rows ahead of them memory is asked for
+PACK_ROWS, PACK_AHEAD = 16, 48  # rows packed together, and how many rows ahead of them memory is asked for
 BASES = 6  # rows whose addresses are held in registers; the others, as many at most, lie so many rows below these
 
 
@@ -60,6 +60,19 @@ def shapes(dtype: np.dtype[Any]) -> tuple[Shape, ...]:
     unit = vector_unit()
     sizes = ((12, 1), (12, 2), (6, 4)) if unit.registers == 32 else ((12, 1), (6, 2))
     return tuple(Shape(*size, unit.bytes // dtype.itemsize) for size in sizes)
+
+
+def shape_for(lanes: int, dtype: np.dtype[Any]) -> Shape:
+    """The narrowest tile that is wide enough for rows of so many numbers, or else the widest."""
+    return next((s for s in shapes(dtype) if s.vectors * s.lanes >= lanes), shapes(dtype)[-1])
+
+
+@functools.cache
+def one_and_zeros(dtype: np.dtype[Any]) -> np.ndarray:
+    """A 1, which may be a matrix of ones (with steps 0), and behind it a row of zeros as wide as a panel."""
+    constants = np.zeros(1 + max(s.vectors * s.lanes for s in shapes(dtype)), dtype)
+    constants[0] = 1
+    return constants
 
 
 def describe_tile() -> str:
@@ -81,7 +94,8 @@ def _column(v: Vectors, base: ir.Value, row_step: ir.Value, rows: int, j: int) -
 def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> None:
     """One tile of this many rows and vectors: the picture at the top of the file.
 
-    While k runs, A[p, g, k] stands at base[p] + at (`opaque` says why), and `at` is all that moves.
+    While k runs, A[p, g, k] stands at bases[p] + at (`opaque` says why), and `at` is all that moves; from row BASES on
+    at bases[p - BASES] + at + below. The sum of row p and vector j is sums[p * vectors + j].
     """
     c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k = args
 
@@ -114,7 +128,8 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, args: list[ir.Value]) -> Non
 
     next_k, below = v.builder.mul(a_k, I64(v.size)), v.builder.mul(a_row, I64(BASES * v.size))  # bytes
     left = [v.builder.sub(lanes, I64(j * v.lanes)) for j in range(vectors)]
-    start = [value for row in zip(*map(read, range(vectors))) for value in row]
+    columns = [read(j) for j in range(vectors)]
+    start = [columns[j][p] for p in range(rows) for j in range(vectors)]
     for j in range(vectors):  # written hundreds of cycles from now: ask for the lines already
         for cell in _column(v, c, c_row, rows, j):
             v.prefetch(cell, write=True)
@@ -168,7 +183,7 @@ def _multiply(
 
 
 @intrinsic
-def _move(typing_context: Any, like: Any, to: Any, to_at: Any, to_row: Any, source: Any, *more: Any) -> Any:
+def move(typing_context: Any, like: Any, to: Any, to_at: Any, to_row: Any, source: Any, *more: Any) -> Any:
     """A column of vectors: to[to_at + i to_row + l] = source[source_at + i row + l] for i < rows and l < lanes, then 0.
 
     A matrix is moved from right to left: each column writes over what the last one let stick out into the next row.
@@ -247,15 +262,16 @@ def _pack(like, to, panel_step, source, lane_step, k_step, lanes, k, width, vect
         vector: Shape.lanes.
     """
     if lane_step == 1:  # lanes lie side by side: move vectors, in all panels at a few k, each of which may be a page
-        for i in range(0, k, ROWS):
-            at, rows = i * width, min(ROWS, k - i)
-            for row in range(i + AHEAD, min(i + AHEAD + ROWS, k)):  # processors look ahead by themselves within a page
+        for i in range(0, k, PACK_ROWS):
+            at, rows = i * width, min(PACK_ROWS, k - i)
+            ahead = i + PACK_AHEAD
+            for row in range(ahead, min(ahead + PACK_ROWS, k)):  # processors look ahead by themselves within a page
                 for j in range(0, lanes, vector):
                     _ask(like, source, row * k_step + j)
             for first in range(0, lanes, width):
                 end = min(width, lanes - first)
                 for j in range((end - 1) // vector * vector, -1, -vector):
-                    _move(like, to, at + j, width, source, i * k_step + first + j, k_step, rows, end - j)
+                    move(like, to, at + j, width, source, i * k_step + first + j, k_step, rows, end - j)
                 at += panel_step
     else:  # k lies side by side: turn squares
         for j in range(0, lanes, vector):
@@ -265,21 +281,6 @@ def _pack(like, to, panel_step, source, lane_step, k_step, lanes, k, width, vect
 
 
 # --- the same in plain Python, for NUMBA_DISABLE_JIT=1 -----------------------------------------------------------
-
-
-class _Memory:
-    """Raw memory, as NumPy likes to be offered it."""
-
-    def __init__(self, address: int, size: int, shape: tuple[int, int], steps: tuple[int, int]) -> None:
-        strides = tuple(size * step for step in steps)
-        kind = np.dtype(f"f{size}" if size > 1 else "u1").str
-        memory = {"data": (int(address), False), "typestr": kind, "shape": shape, "strides": strides, "version": 3}
-        self.__array_interface__ = memory
-
-
-def view(*args: Any) -> np.ndarray:
-    """Look at memory as a matrix: address, bytes of a number, shape, steps in numbers."""
-    return np.asarray(_Memory(*args))
 
 
 def _tile_plain(
@@ -316,7 +317,7 @@ def _ask_plain(size, source, at):
 
 
 class Functions(NamedTuple):
-    """What `call` takes: the addresses of machine code, or the plain functions."""
+    """What `call` takes."""
 
     multiply: Any
     pack: Any
@@ -325,29 +326,8 @@ class Functions(NamedTuple):
 @functools.cache
 def functions(dtype: np.dtype[Any]) -> Functions:
     """Compile, or load from the cache, the tile of this dtype and what packs for it."""
-    if numba.config.DISABLE_JIT:
-        return Functions(*(functools.partial(f, dtype.itemsize) for f in (_multiply, _pack)))  # `like` is the size
-    like = types.CPointer(numba.from_dtype(dtype))
-    return Functions(native(_multiply, like, *[types.int64] * 15), native(_pack, like, *[types.int64] * 9))
-
-
-@intrinsic
-def _call(typing_context: Any, address: Any, *args: Any) -> Any:
-    """Call machine code with a null pointer and these integers."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
-        integers = unpack_tuple(builder, values[1])
-        kind = ir.FunctionType(VOID, [I64] * (1 + len(integers)))
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [I64(0), *integers])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.StarArgUniTuple(types.int64, len(args))), codegen
-
-
-def _call_plain(function: Any, *args: int) -> None:
-    function(*args)
+    return Functions(machine_code(_multiply, dtype), machine_code(_pack, dtype))
 
 
 if numba.config.DISABLE_JIT:
-    _tile, _move, _turn, _ask, _call = _tile_plain, _move_plain, _turn_plain, _ask_plain, _call_plain
-call = _call
+    _tile, move, _turn, _ask = _tile_plain, _move_plain, _turn_plain, _ask_plain

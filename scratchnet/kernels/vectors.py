@@ -96,7 +96,7 @@ class Vectors:
         return self.spread(scalar, self.type)
 
     def mask(self, count: ir.Value) -> ir.Value:
-        """True in the first `count` lanes, whether that is negative or more than there are."""
+        """True in the first `count` lanes: in none if that is negative, in all if it is more than there are."""
         numbers = ir.Constant(self.indices, list(range(self.lanes)))
         return self.builder.icmp_signed("<", numbers, self.spread(self.builder.trunc(count, I32), self.indices))
 

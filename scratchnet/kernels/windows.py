@@ -8,7 +8,7 @@ Pair = tuple[int, int]
 
 
 @helper
-def _inside(position: int, step: int, before: int, cells: int, length: int) -> tuple[int, int, int]:
+def inside(position: int, step: int, before: int, cells: int, length: int) -> tuple[int, int, int]:
     """Place window number `position` along one axis.
 
     Returns:

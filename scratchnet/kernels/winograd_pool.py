@@ -13,30 +13,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from scratchnet.kernels import winners
+from scratchnet.kernels import max_pool, tile
 from scratchnet.kernels.jit import helper, kernel, workspace
 from scratchnet.kernels.memory import addresses_of, clear
 from scratchnet.kernels.windows import Pair
 from scratchnet.kernels.winograd import (
-    _add_chunks,
-    _add_tiles,
-    _chunks,
-    _filter_points,
-    _filter_size,
-    _filters,
-    _from_points,
-    _functions,
-    _Images,
-    _Plan,
-    _plan,
-    _tap,
-    _to_points,
-    _turn,
+    Images,
+    WinogradPlan,
+    add_chunks,
+    add_tiles,
+    filter_size,
+    filters_to_points,
+    from_points,
+    multiply_points,
+    pass_functions,
+    plan_chunks,
+    plan_winograd,
+    to_points,
+    turn_tap,
+    turned_tap,
 )
 from scratchnet.kernels.winograd_transform import ZEROS
 
 
-def _room(plan: _Plan, ys: _Images) -> int:
+def _room(plan: WinogradPlan, ys: Images) -> int:
     """Numbers in the memory of a slot: V, M, and behind them one image."""
     return plan.slot + -(-ys.height * ys.width * ys.channels // 16) * 16
 
@@ -46,49 +46,48 @@ def _room(plan: _Plan, ys: _Images) -> int:
 
 def forward(
     y: np.ndarray, index: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, padding: Pair,
-    pool: winners.Pool,
+    pool: max_pool.Pool,
 ) -> None:  # fmt: skip
-    """y, index = max_pool2d(max(conv2d(x, weight, bias), 0)), at stride 1."""
-    x, weight, bias = (np.ascontiguousarray(array) for array in (x, weight, bias))
-    plan, xs, ys = _plan((pool.height, pool.width), x, weight, padding, lanes=weight.shape[3])
+    """y, index = max_pool2d(max(conv2d(x, weight, bias), 0)), at stride 1, of contiguous arrays."""
+    plan, xs, ys = plan_winograd((pool.height, pool.width), x, weight, padding, lanes=weight.shape[3])
     room = _room(plan, ys)
-    space = workspace("winograd", plan.slots * room + _filter_size(plan, xs, ys), y.dtype)
-    functions = *_functions(y.dtype, plan.taps, "filter", "image", "output"), winners.functions(y.dtype).take
+    space = workspace("winograd", plan.slots * room + filter_size(plan, xs, ys), y.dtype)
+    functions = *pass_functions(y.dtype, plan.taps, "filter", "image", "output"), max_pool.functions(y.dtype).pick
     _forward.launch(plan.slots > 1, space, plan, xs, ys, pool, room, functions, addresses_of(y, index, x, weight, bias))
 
 
 @kernel
 def _forward(space, plan, xs, ys, pool, room, functions, addresses):
     """The weights to points; then every slot its images: V, M = V U, and image by image what is pooled, y and index."""
-    multiply, _, filter_, image, output, take = functions
+    multiply, _, filter_, image, output, pick = functions
     y, index, x, weight, bias = addresses
-    size = plan.size
+    size = plan.itemsize
     panels = space.ctypes.data + size * plan.slots * room
     for slot in prange(plan.slots):
         clear(space, slot * room, ZEROS)
         memory = space.ctypes.data + size * slot * room
-        _filters(filter_, panels, weight, xs.channels * ys.channels, ys.channels, slot, xs, ys, memory, plan)
+        filters_to_points(filter_, panels, weight, xs.channels * ys.channels, ys.channels, slot, xs, ys, memory, plan)
     for slot in prange(plan.slots):
         memory = space.ctypes.data + size * slot * room
         end = (slot + 1) * plan.images // plan.slots * plan.down
         for first in range(slot * plan.images // plan.slots * plan.down, end, plan.lines):
             last = min(end, first + plan.lines)
-            _to_points(image, memory, xs, x, first, first, last, plan)
-            _filter_points(multiply, memory, xs, ys, panels, (last - first) * plan.across, plan)
-            _pool_lines(output, take, y, index, memory, bias, first, last, pool, ys, plan)
+            to_points(image, memory, xs, x, first, first, last, plan)
+            multiply_points(multiply, memory, xs, ys, panels, (last - first) * plan.across, plan)
+            _pool_lines(output, pick, y, index, memory, bias, first, last, pool, ys, plan)
 
 
 @helper
-def _pool_lines(output, take, y, index, memory, bias, first, last, pool, ys, plan):
+def _pool_lines(output, pick, y, index, memory, bias, first, last, pool, ys, plan):
     """Fill the slot's image with these lines of M, and pool it whenever it is complete."""
-    filled, pooled = plan.size * ys.height * ys.width * ys.channels, pool.rows * pool.columns * pool.channels
-    image = memory + plan.size * plan.slot
+    filled, pooled = plan.itemsize * ys.height * ys.width * ys.channels, pool.rows * pool.columns * pool.channels
+    image = memory + plan.itemsize * plan.slot
     for n in range(first // plan.down, (last + plan.down - 1) // plan.down):
         start, stop = max(first, n * plan.down), min(last, (n + 1) * plan.down)
-        _from_points(output, memory, ys, image - n * filled, bias, first, start, stop, plan)
+        from_points(output, memory, ys, image - n * filled, bias, first, start, stop, plan)
         if stop == (n + 1) * plan.down:
             for oh in range(pool.rows):
-                winners.pool_line(take, pool, y + plan.size * n * pooled, index + n * pooled, image, oh)
+                max_pool.pool_line(pick, pool, y + plan.itemsize * n * pooled, index + n * pooled, image, oh)
 
 
 # --- backward ----------------------------------------------------------------------------------------------------
@@ -104,7 +103,7 @@ class Code(NamedTuple):
     image: Any
     image_back: Any
     filter_back: Any
-    give: Any
+    spread: Any
 
 
 class Addresses(NamedTuple):
@@ -121,20 +120,20 @@ class Addresses(NamedTuple):
 
 def backward(
     dx: np.ndarray, dweight: np.ndarray, dbias: np.ndarray, dy: np.ndarray, y: np.ndarray, index: np.ndarray,
-    x: np.ndarray, weight: np.ndarray, padding: Pair, pool: winners.Pool,
+    x: np.ndarray, weight: np.ndarray, padding: Pair, pool: max_pool.Pool,
 ) -> None:  # fmt: skip
-    """dx, dweight, dbias from dy where y > 0, at stride 1; dx may be empty."""
-    dy, y, index, x, weight = (np.ascontiguousarray(array) for array in (dy, y, index, x, weight))
-    cells, one = (pool.height, pool.width), np.ones(1, y.dtype)
-    plan, xs, ys = _plan(cells, x, weight, padding, lanes=weight.shape[3])
-    back, _, _ = _plan(cells, x, weight, padding, lanes=x.shape[3])
-    _, chunks, part = sums_sizes = _chunks(plan, xs, ys)
-    room, panels, tap = sizes = _room(plan, ys), _filter_size(back, ys, xs), _tap(plan, xs, ys)
+    """dx, dweight, dbias from dy where y > 0, at stride 1, of contiguous arrays; dx may be empty."""
+    cells = (pool.height, pool.width)
+    plan, xs, ys = plan_winograd(cells, x, weight, padding, lanes=weight.shape[3])
+    back, _, _ = plan_winograd(cells, x, weight, padding, lanes=x.shape[3])
+    _, chunks, part = sums_sizes = plan_chunks(plan, xs, ys)
+    room, panels, tap = sizes = _room(plan, ys), filter_size(back, ys, xs), turned_tap(plan, xs, ys)
     start = plan.slots * room
     space = workspace("winograd", start + chunks * part + panels + plan.taps**2 * tap, y.dtype)
     sums = space[start : start + chunks * part]
-    code = Code._make((*_functions(y.dtype, plan.taps, *Code._fields[2:-1]), winners.functions(y.dtype).give))
-    at = Addresses._make(addresses_of(dweight, dy, y, index, x, weight, one))
+    transforms = "filter", "gradient", "image", "image_back", "filter_back"
+    code = Code._make((*pass_functions(y.dtype, plan.taps, *transforms), max_pool.functions(y.dtype).spread))
+    at = Addresses._make(addresses_of(dweight, dy, y, index, x, weight, tile.one_and_zeros(y.dtype)))
     _backward.launch(plan.slots > 1, space, sums, dx.reshape(-1), plan, back, xs, ys, pool, sums_sizes, sizes, code, at)
     dbias[...] = sums[part - ys.row :][: ys.channels]
 
@@ -144,16 +143,16 @@ def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, code
     """The weights turned, and to points, if dx is wanted; the sums of each chunk of images, and their dx; dweight."""
     room, panels_size, tap = sizes
     images, chunks, part = sums_sizes
-    size, base = plan.size, space.ctypes.data
+    size, base = plan.itemsize, space.ctypes.data
     panels = sums.ctypes.data + size * chunks * part
     turned = panels + size * panels_size
     for slot in prange(plan.slots):
         clear(space, slot * room, ZEROS)
     if dx.size > 0:
         for t in prange(plan.taps * plan.taps):
-            _turn(code.pack, turned, at.weight, tap, t, xs, ys, plan)
+            turn_tap(code.pack, turned, at.weight, tap, t, xs, ys, plan)
         for slot in prange(plan.slots):
-            _filters(code.filter, panels, turned, tap, xs.row, slot, ys, xs, base + size * slot * room, back)
+            filters_to_points(code.filter, panels, turned, tap, xs.row, slot, ys, xs, base + size * slot * room, back)
     for slot in prange(plan.slots):
         for q in range(slot * chunks // plan.slots, (slot + 1) * chunks // plan.slots):
             begin, end = q * images * plan.down, min(plan.images, (q + 1) * images) * plan.down
@@ -164,36 +163,36 @@ def _backward(space, sums, dx, plan, back, xs, ys, pool, sums_sizes, sizes, code
                 _gradients(dx, to, fresh, space, slot * room, panels, first, last, plans, code, at)
     for slot in prange(plan.slots):
         memory = base + size * slot * room
-        _add_chunks(code.filter_back, at.dweight, sums, memory, slot, sums_sizes, xs, ys, plan)
+        add_chunks(code.filter_back, at.dweight, sums, memory, slot, sums_sizes, xs, ys, plan)
 
 
 @helper
 def _gradients(dx, sums, fresh, space, start, panels, first, last, plans, code, at):
     """What these lines of tiles add to the sums, and to dx. The slot's memory starts at space[start]."""
     plan, back, xs, ys, pool = plans
-    tiles, memory = (last - first) * plan.across, space.ctypes.data + plan.size * start
-    _spread_lines(code.gradient, code.give, space, start, at.dy, at.y, at.winners, first, last, pool, ys, plan)
-    _to_points(code.image, memory, xs, at.x, first, first, last, plan)
-    _add_tiles(code.multiply, sums, fresh, memory, at.one, tiles, xs, ys, plan)
+    tiles, memory = (last - first) * plan.across, space.ctypes.data + plan.itemsize * start
+    _spread_lines(code.gradient, code.spread, space, start, at.dy, at.y, at.winners, first, last, pool, ys, plan)
+    to_points(code.image, memory, xs, at.x, first, first, last, plan)
+    add_tiles(code.multiply, sums, fresh, memory, at.one, tiles, xs, ys, plan)
     if dx.size > 0:
         filled = xs.height * xs.width * xs.channels
         begin, end = (first + plan.down - 1) // plan.down, (last + plan.down - 1) // plan.down  # images that begin here
         clear(dx, begin * filled, (end - begin) * filled)
-        _filter_points(code.multiply, memory, ys, xs, panels, tiles, back)
-        _from_points(code.image_back, memory, xs, dx.ctypes.data, 0, first, first, last, plan)
+        multiply_points(code.multiply, memory, ys, xs, panels, tiles, back)
+        from_points(code.image_back, memory, xs, dx.ctypes.data, 0, first, first, last, plan)
 
 
 @helper
-def _spread_lines(gradient, give, space, at, dy, y, index, first, last, pool, ys, plan):
+def _spread_lines(gradient, spread, space, at, dy, y, index, first, last, pool, ys, plan):
     """M of these lines, from the slot's image, over which dy is spread whenever one begins."""
     filled, pooled = ys.height * ys.width * ys.channels, pool.rows * pool.columns * pool.channels
-    memory = space.ctypes.data + plan.size * at
-    image = memory + plan.size * plan.slot
+    memory = space.ctypes.data + plan.itemsize * at
+    image = memory + plan.itemsize * plan.slot
     for n in range(first // plan.down, (last + plan.down - 1) // plan.down):
         start, stop = max(first, n * plan.down), min(last, (n + 1) * plan.down)
         if start == n * plan.down:
             clear(space, at + plan.slot, filled)
-            cells, bytes_ = n * pooled, plan.size * n * pooled
+            cells, bytes_ = n * pooled, plan.itemsize * n * pooled
             for h in range(pool.height):
-                winners.spread_row(give, pool, image, dy + bytes_, y + bytes_, index + cells, h)
-        _to_points(gradient, memory, ys, image - plan.size * n * filled, first, start, stop, plan)
+                max_pool.spread_row(spread, pool, image, dy + bytes_, y + bytes_, index + cells, h)
+        to_points(gradient, memory, ys, image - plan.itemsize * n * filled, first, start, stop, plan)

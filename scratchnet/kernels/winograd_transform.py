@@ -50,8 +50,8 @@ from numba import types
 from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic
 
-from scratchnet.kernels.jit import native
-from scratchnet.kernels.tile import _move, view
+from scratchnet.kernels.memory import machine_code, view
+from scratchnet.kernels.tile import move
 from scratchnet.kernels.vectors import I64, Vectors, vector_unit
 
 Matrix = list[list[Fraction]]
@@ -63,27 +63,27 @@ NAMES = ("image", "filter", "gradient", "output", "filter_back", "image_back")
 ZEROS = 64  # numbers: as many as the widest panel of tile.py has lanes
 
 
-def side(size: int) -> int:
-    """S, for filters of `size` x `size`."""
-    return OUTPUTS + size - 1
+def side(taps: int) -> int:
+    """S, for filters of `taps` x `taps`."""
+    return OUTPUTS + taps - 1
 
 
-def spare(size: int, vector: int) -> int:
+def spare(taps: int, vector: int) -> int:
     """The numbers of memory that a transform wants: ZEROS zeros, then one vector more than a tile has cells."""
-    return ZEROS + (side(size) ** 2 + 1) * vector
+    return ZEROS + (side(taps) ** 2 + 1) * vector
 
 
 # --- the matrices ------------------------------------------------------------------------------------------------
 
 
-def matrices(size: int) -> tuple[Matrix, Matrix, Matrix]:
+def matrices(taps: int) -> tuple[Matrix, Matrix, Matrix]:
     """B^T (S, S), G (S, R) and A^T (m, S) as exact fractions; the equations stand at the top of the file."""
-    points = [Fraction(p) for p in POINTS[size]]
+    points = [Fraction(p) for p in POINTS[taps]]
     others = [[q for q in points if q != p] for p in points]
     bt = [[*_coefficients(o), Fraction(0)] for o in others] + [_coefficients(points)]
-    g = [[p**j / math.prod(p - q for q in o) for j in range(size)] for p, o in zip(points, others)]
+    g = [[p**j / math.prod(p - q for q in o) for j in range(taps)] for p, o in zip(points, others)]
     at = [[p**i for p in points] + [Fraction(i == OUTPUTS - 1)] for i in range(OUTPUTS)]
-    return bt, [*g, [Fraction(j == size - 1) for j in range(size)]], at
+    return bt, [*g, [Fraction(j == taps - 1) for j in range(taps)]], at
 
 
 def _coefficients(roots: list[Fraction]) -> list[Fraction]:
@@ -94,9 +94,9 @@ def _coefficients(roots: list[Fraction]) -> list[Fraction]:
     return found
 
 
-def matrix(name: str, size: int) -> Matrix:
+def matrix(name: str, taps: int) -> Matrix:
     """M of a transform."""
-    bt, g, at = matrices(size)
+    bt, g, at = matrices(taps)
     if name in ("image", "filter", "output"):
         return {"image": bt, "filter": g, "output": at}[name]
     return _transposed({"image_back": bt, "filter_back": g, "gradient": at}[name])
@@ -156,21 +156,20 @@ def _times(v: Vectors, rows: Matrix, values: list[ir.Value]) -> list[ir.Value]:
 
 
 @intrinsic(prefer_literal=True)
-def _transform(typing_context: Any, like: Any, name: Any, size: Any, *args: Any) -> Any:
+def _transform(typing_context: Any, like: Any, name: Any, taps: Any, *args: Any) -> Any:
     """One vector of channels: to = start + M source M^T (from points), or to = M source M^T (to points).
 
-    `name` is an index of NAMES; it and `size` are constants. The rest: to, row, column; start, row, column; source,
+    `name` is an index of NAMES; it and `taps` are constants. The rest: to, row, column; start, row, column; source,
     row, column; the window of the array's cells: top, bottom, left, right; the address of the spare memory.
     """
-    kind, m = NAMES[name.literal_value], matrix(NAMES[name.literal_value], size.literal_value)
+    kind, m = NAMES[name.literal_value], matrix(NAMES[name.literal_value], taps.literal_value)
     back = kind in NAMES[3:]
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
         v = Vectors(builder, context.get_value_type(like.dtype))
         integers = unpack_tuple(builder, values[3])
-        to, start, source, (top, bottom, left, right, zeros) = (
-            integers[i : i + 3 + 2 * (i == 9)] for i in (0, 3, 6, 9)
-        )
+        to, start, source = integers[:3], integers[3:6], integers[6:9]
+        top, bottom, left, right, zeros = integers[9:]
         junk = v.at(zeros, I64(ZEROS))
 
         def inside(count: int, low: ir.Value, high: ir.Value) -> list[ir.Value]:
@@ -197,7 +196,7 @@ def _transform(typing_context: Any, like: Any, name: Any, size: Any, *args: Any)
                 v.store(value, cell(to, r, c, junk if back else None))
         return context.get_dummy_value()
 
-    return types.void(like, name, size, types.StarArgUniTuple(types.int64, len(args))), codegen
+    return types.void(like, name, taps, types.StarArgUniTuple(types.int64, len(args))), codegen
 
 
 @intrinsic
@@ -213,7 +212,7 @@ def _put(typing_context: Any, like: Any, to: Any, to_at: Any, source: Any, sourc
     return types.void(like, to, to_at, source, source_at, lanes), codegen
 
 
-def _to_points(name: int, size: int, cells: int, vector: int, number: int) -> Callable[..., None]:
+def _make_to_points(name: int, taps: int, cells: int, vector: int, number: int) -> Callable[..., None]:
     """Make `image`, `filter` or `gradient`; the constants are those of `function`."""
 
     def to_points(like, points, step, array, row, column, channels, top, bottom, left, right, spare):
@@ -222,26 +221,26 @@ def _to_points(name: int, size: int, cells: int, vector: int, number: int) -> Ca
         The array's cells stand at (row, column) steps from its address; those in the window [top, bottom) x [left,
         right) of the tile are read. What is left of the channels behind the last whole vector goes through a copy.
         """
-        side, copy = cells if name == 0 else size + OUTPUTS - 1, spare + number * (ZEROS + vector)
+        side, copy = cells if name == 0 else taps + OUTPUTS - 1, spare + number * (ZEROS + vector)
         for c in range(0, channels, vector):
             source, source_row, source_column = array + number * c, row, column
             if channels - c < vector:
                 source, source_row, source_column = copy, cells * vector, vector
                 for i in range(max(0, top), min(cells, bottom)):
                     at, j = i * cells * vector, max(0, left)
-                    _move(
+                    move(
                         like, copy, at + j * vector, vector, array, i * row + j * column + c, column,
                         min(cells, right) - j, channels - c,
                     )  # fmt: skip
             _transform(
-                like, name, size, points + number * c, side * step, step, 0, 0, 0,
+                like, name, taps, points + number * c, side * step, step, 0, 0, 0,
                 source, source_row, source_column, top, bottom, left, right, spare,
             )  # fmt: skip
 
     return to_points
 
 
-def _from_points(name: int, size: int, cells: int, vector: int, number: int) -> Callable[..., None]:
+def _make_from_points(name: int, taps: int, cells: int, vector: int, number: int) -> Callable[..., None]:
     """Make `output`, `filter_back` or `image_back`."""
 
     def from_points(
@@ -252,7 +251,7 @@ def _from_points(name: int, size: int, cells: int, vector: int, number: int) -> 
 
         `start` is the array itself (to add to it), or, with steps 0, a bias, or 0 for zeros.
         """
-        side, copy = size + OUTPUTS - 1, spare + number * (ZEROS + vector)
+        side, copy = taps + OUTPUTS - 1, spare + number * (ZEROS + vector)
         for c in range(0, channels, vector):
             to, to_row, to_column = array + number * c, row, column
             first, first_row, first_column = start + number * c if start else spare, start_row, start_column
@@ -260,14 +259,14 @@ def _from_points(name: int, size: int, cells: int, vector: int, number: int) -> 
             if partly:
                 for i in range(max(0, top), min(cells, bottom)):
                     at, j = i * cells * vector, max(0, left)
-                    _move(
+                    move(
                         like, copy, at + j * vector, vector, first, i * start_row + j * start_column, start_column,
                         min(cells, right) - j, channels - c,
                     )  # fmt: skip
                 to, to_row, to_column = copy, cells * vector, vector
                 first, first_row, first_column = copy, cells * vector, vector
             _transform(
-                like, name, size, to, to_row, to_column, first, first_row, first_column,
+                like, name, taps, to, to_row, to_column, first, first_row, first_column,
                 points + number * c, side * step, step, top, bottom, left, right, spare,
             )  # fmt: skip
             if partly:
@@ -280,26 +279,23 @@ def _from_points(name: int, size: int, cells: int, vector: int, number: int) -> 
 
 
 @functools.cache
-def function(name: str, size: int, dtype: np.dtype[Any]) -> Any:
-    """What `tile.call` takes for the transform of this name: compiled, or loaded from the cache, when first wanted."""
-    index, m = NAMES.index(name), matrix(name, size)
+def function(name: str, taps: int, dtype: np.dtype[Any]) -> Any:
+    """What `call` takes for the transform of this name: compiled, or loaded from the cache, when first wanted."""
+    index, m = NAMES.index(name), matrix(name, taps)
     back = name in NAMES[3:]
-    make = _from_points if back else _to_points
+    make = _make_from_points if back else _make_to_points
     cells, number = len(m) if back else len(m[0]), dtype.itemsize
-    transform = make(index, size, cells, vector_unit().bytes // number, number)
-    if numba.config.DISABLE_JIT:
-        return functools.partial(transform, number)
-    return native(transform, types.CPointer(numba.from_dtype(dtype)), *[types.int64] * (14 if back else 11))
+    return machine_code(make(index, taps, cells, vector_unit().bytes // number, number), dtype)
 
 
 # --- the same in plain Python, for NUMBA_DISABLE_JIT=1 -----------------------------------------------------------
 
 
 def _transform_plain(
-    number, name, size, to, to_row, to_column, start, start_row, start_column, source, source_row, source_column,
+    number, name, taps, to, to_row, to_column, start, start_row, start_column, source, source_row, source_column,
     top, bottom, left, right, spare,
 ):  # fmt: skip
-    m = np.array([[float(x) for x in row] for row in matrix(NAMES[name], size)])
+    m = np.array([[float(x) for x in row] for row in matrix(NAMES[name], taps)])
     vector, back = vector_unit().bytes // number, name >= 3
     tile = np.zeros((len(m[0]), len(m[0]), vector), f"f{number}")
 

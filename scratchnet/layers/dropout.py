@@ -12,7 +12,7 @@ from scratchnet.layers.base import STATE, Layer
 
 
 class Dropout(Layer):
-    """Set numbers to 0 with probability p while training, the others grow by 1 / (1 - p) (Srivastava et al. 2014).
+    """Set numbers to 0 with probability p while training, multiply the others by 1 / (1 - p) (Srivastava et al. 2014).
 
     Outside training x itself is returned. A mask is a function of the net's seed, this layer's place in it and the
     number of training batches seen: nothing but that number has to be saved, and no thread count changes a mask.

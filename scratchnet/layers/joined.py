@@ -70,7 +70,7 @@ class ConvReLUPool(_Joined):
 
 
 class ReLUPool(_Joined):
-    """Run two built layers of a net in one operation; this holds the buffers. Of kinks, as ConvReLUPool."""
+    """Run two built layers of a net in one operation; this holds the buffers. kinks() as after ConvReLUPool."""
 
     def __init__(self, relu: ReLU, pool: MaxPool2d) -> None:
         super().__init__()

@@ -233,5 +233,5 @@ class RAdam(_Moments):
 
 
 def bias_correction(beta: float, t: int) -> float:
-    """1 - beta^t, what a running mean that started at 0 has seen of its weights; exact also for beta near 1."""
+    """1 - beta^t: what the weights of a running mean that started at 0 add up to; exact also for beta near 1."""
     return -math.expm1(t * math.log(beta)) if beta else 1.0

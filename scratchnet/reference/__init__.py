@@ -16,7 +16,9 @@ the loss through y[n, u] of every example n, and d y[n, u] / d weight[d, u] = x[
 
 A net calls its layers from the last to the first: the dx of one is the dy of the one before it.
 
-Shape letters: N batch, H W image, C channels, KH KW kernel, D features in, U units out, P all parameters, K classes.
+Shape letters: N batch, H W image, C channels, KH KW kernel, sh sw stride, OH OW places of a window (PH PW those of a
+pool behind a convolution), D features in, U units out, P all parameters, K classes, J stored numbers of a sparse batch,
+M rows of any kind.
 """
 
 from scratchnet.reference.activations import (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scratchnet.reference.windows import Pair, _crop, _pad, _tap
+from scratchnet.reference.windows import Pair, crop, pad, tap
 
 
 def conv2d_forward(
@@ -30,10 +30,10 @@ def conv2d_forward(
         padding: (top, left), each >= 0.
     """
     kernel_size, size = weight.shape[:2], y.shape[1:3]
-    padded = _pad(x, kernel_size, size, stride, padding)
+    padded = pad(x, kernel_size, size, stride, padding)
     y[...] = bias
     for i, j in np.ndindex(kernel_size):
-        y += np.tensordot(_tap(padded, i, j, size, stride), weight[i, j], axes=1)
+        y += np.tensordot(tap(padded, i, j, size, stride), weight[i, j], axes=1)
 
 
 def conv2d_backward_weight(
@@ -50,9 +50,9 @@ def conv2d_backward_weight(
         stride, padding: as in conv2d_forward.
     """
     kernel_size, size = dweight.shape[:2], dy.shape[1:3]
-    padded = _pad(x, kernel_size, size, stride, padding)
+    padded = pad(x, kernel_size, size, stride, padding)
     for i, j in np.ndindex(kernel_size):
-        dweight[i, j] = np.tensordot(_tap(padded, i, j, size, stride), dy, axes=([0, 1, 2], [0, 1, 2]))
+        dweight[i, j] = np.tensordot(tap(padded, i, j, size, stride), dy, axes=([0, 1, 2], [0, 1, 2]))
     np.sum(dy, axis=(0, 1, 2), out=dbias)
 
 
@@ -68,7 +68,7 @@ def conv2d_backward_input(dx: np.ndarray, dy: np.ndarray, weight: np.ndarray, st
         stride, padding: as in conv2d_forward.
     """
     kernel_size, size = weight.shape[:2], dy.shape[1:3]
-    padded = _pad(np.zeros_like(dx), kernel_size, size, stride, padding)
+    padded = pad(np.zeros_like(dx), kernel_size, size, stride, padding)
     for i, j in np.ndindex(kernel_size):
-        _tap(padded, i, j, size, stride)[...] += np.tensordot(dy, weight[i, j].T, axes=1)
-    _crop(dx, padded, padding)
+        tap(padded, i, j, size, stride)[...] += np.tensordot(dy, weight[i, j].T, axes=1)
+    crop(dx, padded, padding)

@@ -21,7 +21,8 @@ def dropout_forward(y: np.ndarray, x: np.ndarray, key: np.uint64, p: float) -> N
                       z = (z ^ z >> 30) 0xbf58476d1ce4e5b9
                       z = (z ^ z >> 27) 0x94d049bb133111eb
                       z ^ z >> 31
-        which is the i-th output of SplitMix64 seeded with key (Steele, Lea & Flood 2014)
+        which is output number i, counted from 0, of the generator SplitMix64 seeded with key (Steele, Lea & Flood 2014;
+        with these constants in Java 8)
 
     Args:
         y: float, any shape. Written.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from scratchnet.reference.activations import relu_backward, relu_forward
-from scratchnet.reference.windows import Pair, _crop, _pad, _tap
+from scratchnet.reference.windows import Pair, crop, pad, tap
 
 
 def max_pool2d_forward(
@@ -28,12 +28,12 @@ def max_pool2d_forward(
         padding: (top, left). Every window must reach into the image; padding never wins.
     """
     size = y.shape[1:3]
-    padded = _pad(x, kernel_size, size, stride, padding)
-    image = _pad(np.ones(x.shape, bool), kernel_size, size, stride, padding)  # False in the padding
+    padded = pad(x, kernel_size, size, stride, padding)
+    image = pad(np.ones(x.shape, bool), kernel_size, size, stride, padding)  # False in the padding
     y.fill(-np.inf)
     found = np.zeros(y.shape, bool)  # has the window met the image yet?
     for i, j in np.ndindex(kernel_size):
-        cell, inside = _tap(padded, i, j, size, stride), _tap(image, i, j, size, stride)
+        cell, inside = tap(padded, i, j, size, stride), tap(image, i, j, size, stride)
         wins = inside & (~found | (cell > y) | (np.isnan(cell) & ~np.isnan(y)))
         y[wins] = cell[wins]
         index[wins] = i * kernel_size[1] + j
@@ -53,10 +53,10 @@ def max_pool2d_backward(
         kernel_size, stride, padding: as in max_pool2d_forward.
     """
     size = dy.shape[1:3]
-    padded = _pad(np.zeros_like(dx), kernel_size, size, stride, padding)
+    padded = pad(np.zeros_like(dx), kernel_size, size, stride, padding)
     for i, j in np.ndindex(kernel_size):
-        _tap(padded, i, j, size, stride)[...] += np.where(index == i * kernel_size[1] + j, dy, 0)
-    _crop(dx, padded, padding)
+        tap(padded, i, j, size, stride)[...] += np.where(index == i * kernel_size[1] + j, dy, 0)
+    crop(dx, padded, padding)
 
 
 def relu_max_pool2d_forward(
@@ -107,10 +107,10 @@ def avg_pool2d_forward(y: np.ndarray, x: np.ndarray, kernel_size: Pair, stride: 
         kernel_size: (KH, KW). stride: (sh, sw), each >= 1. padding: (top, left).
     """
     size = y.shape[1:3]
-    padded = _pad(x, kernel_size, size, stride, padding)
+    padded = pad(x, kernel_size, size, stride, padding)
     y[...] = 0
     for i, j in np.ndindex(kernel_size):
-        y += _tap(padded, i, j, size, stride)
+        y += tap(padded, i, j, size, stride)
     y *= y.dtype.type(1 / (kernel_size[0] * kernel_size[1]))
 
 
@@ -125,10 +125,10 @@ def avg_pool2d_backward(dx: np.ndarray, dy: np.ndarray, kernel_size: Pair, strid
         kernel_size, stride, padding: as in avg_pool2d_forward.
     """
     size = dy.shape[1:3]
-    padded = _pad(np.zeros_like(dx), kernel_size, size, stride, padding)
+    padded = pad(np.zeros_like(dx), kernel_size, size, stride, padding)
     for i, j in np.ndindex(kernel_size):
-        _tap(padded, i, j, size, stride)[...] += dy
-    _crop(dx, padded, padding)
+        tap(padded, i, j, size, stride)[...] += dy
+    crop(dx, padded, padding)
     dx *= dx.dtype.type(1 / (kernel_size[0] * kernel_size[1]))
 
 

@@ -2,7 +2,10 @@
 
 All arrays of an update are 1-D, of one size P and one float dtype; an array that a mode does not use has size 0. What
 changes with the step (bias corrections, schedules) is worked out by optimizers/ in float64, with the betas already
-rounded to the dtype of the arrays. Equations divide where PyTorch's do, so that its users' trajectories are ours.
+rounded to the dtype of the arrays. eps stands where PyTorch puts it, inside a root or outside, so that its users'
+trajectories are ours.
+
+    m, v   running means of the gradient and of its square: its first and second moment
 
     g      <- grads + weight_decay params        coupled decay, an L2 penalty: it enters the gradient and the moments
     params <- params - shrink params             decoupled decay (Loshchilov & Hutter 2019), shrink = lr weight_decay
@@ -179,8 +182,9 @@ def adam_update(
         params <- params - shrink params - step_size m / (root_scale sqrt(v) + eps)
 
     With step_size = lr / (1 - beta1^t) and root_scale = 1 / sqrt(1 - beta2^t) this is the paper's
-    lr m^ / (sqrt(v^) + eps), where m^ = m / (1 - beta1^t) and v^ = v / (1 - beta2^t), without dividing whole arrays.
-    m starts at 0: after t steps the weights (1 - beta1) beta1^(t - s) of its gradients add up to 1 - beta1^t, not to 1.
+    lr m_hat / (sqrt(v_hat) + eps), where m_hat = m / (1 - beta1^t) and v_hat = v / (1 - beta2^t) in step t, without
+    dividing whole arrays. m starts at 0: after t steps the weights (1 - beta1) beta1^(t - s) of its gradients add up to
+    1 - beta1^t, not to 1.
 
     Args:
         params: (P,) float. Written.

@@ -1,4 +1,4 @@
-"""Max pooling, a vector of channels at a time: the block of machine code under pool.py and conv_pool.py.
+"""Max pooling, a vector of channels at a time: the block of machine code under pool.py, conv_pool.py, winograd_pool.py.
 
     forward     y = the largest cell of a window, index = its number i KW + j; the first of equals, NaN before all
     backward    dx += dy, in the cell that won
@@ -24,10 +24,10 @@ from numba import types
 from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic
 
-from scratchnet.kernels.jit import helper, native
-from scratchnet.kernels.tile import call, view
+from scratchnet.kernels.jit import helper
+from scratchnet.kernels.memory import call, machine_code, view
 from scratchnet.kernels.vectors import I64, Vectors, loop, vector_unit
-from scratchnet.kernels.windows import Pair, _inside
+from scratchnet.kernels.windows import Pair, inside
 
 
 class Pool(NamedTuple):
@@ -45,7 +45,7 @@ class Pool(NamedTuple):
     top: int
     left: int
     vector: int  # lanes
-    size: int  # bytes of a number
+    itemsize: int  # bytes of a number
     rectify: int  # 1: pool max(x, 0)
 
 
@@ -59,7 +59,7 @@ def plan(image: Pair, y: np.ndarray, kernel_size: Pair, stride: Pair, padding: P
 
 
 @intrinsic
-def _take(typing_context: Any, like: Any, y: Any, index: Any, at: Any, x: Any, x_at: Any, *args: Any) -> Any:
+def _pick(typing_context: Any, like: Any, y: Any, index: Any, at: Any, x: Any, x_at: Any, *args: Any) -> Any:
     """A vector of a window: write y[at] and index[at], its largest cell and the number of that.
 
     The window's cells in the image are rows x columns, from x[x_at] on; the first has the number `tap`.
@@ -97,7 +97,9 @@ def _take(typing_context: Any, like: Any, y: Any, index: Any, at: Any, x: Any, x
 
 
 @intrinsic
-def _give(typing_context: Any, like: Any, dx: Any, dx_at: Any, dy: Any, y: Any, index: Any, at: Any, *args: Any) -> Any:
+def _spread(
+    typing_context: Any, like: Any, dx: Any, dx_at: Any, dy: Any, y: Any, index: Any, at: Any, *args: Any
+) -> Any:
     """A vector of a window hands dy[at] to one row of its cells, which starts at dx[dx_at] with the number `tap`."""
 
     def codegen(context: Any, b: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
@@ -124,7 +126,7 @@ def _give(typing_context: Any, like: Any, dx: Any, dx_at: Any, dy: Any, y: Any, 
     return types.void(like, dx, dx_at, dy, y, index, at, types.StarArgUniTuple(types.int64, len(args))), codegen
 
 
-def _take_plain(
+def _pick_plain(
     size, y, index, at, x, x_at, rectify, tap, tap_row, rows, row_step, columns, column_step, lanes
 ):  # fmt: skip
     shape = 1, min(lanes, vector_unit().bytes // size)
@@ -138,7 +140,7 @@ def _take_plain(
             best[wins], which[wins] = cell[wins], tap + i * tap_row + j
 
 
-def _give_plain(
+def _spread_plain(
     size, dx, dx_at, dy, y, index, at, rectify, tap, columns, column_step, lanes
 ):  # fmt: skip
     lanes = min(lanes, vector_unit().bytes // size)
@@ -151,68 +153,65 @@ def _give_plain(
 
 
 if numba.config.DISABLE_JIT:
-    _take, _give = _take_plain, _give_plain
+    _pick, _spread = _pick_plain, _spread_plain
 
 
 # --- a line of windows -------------------------------------------------------------------------------------------
 
 
-def _take_line(
+def _pick_line(
     like, y, index, x, rectify, tap, rows, width, columns, channels, kernel_columns, step_w, left, vector
 ):  # fmt: skip
     """Write a line of y and index. x: the first row of these windows in the image; so many `rows` lie in it."""
     for ow in range(columns):
-        start, first, last = _inside(ow, step_w, left, kernel_columns, width)
+        start, first, last = inside(ow, step_w, left, kernel_columns, width)
         for c in range(0, channels, vector):
-            _take(
+            _pick(
                 like, y, index, ow * channels + c, x, (start + first) * channels + c,
                 rectify, tap + first, kernel_columns, rows, width * channels, last - first, channels, channels - c,
             )  # fmt: skip
 
 
-def _give_line(
+def _spread_line(
     like, dx, dy, y, index, rectify, tap, width, columns, channels, kernel_columns, step_w, left, vector
 ):  # fmt: skip
     """Add to one row of dx what a line of windows hands to it; `tap` is the number of their first cell in that row."""
     for ow in range(columns):
-        start, first, last = _inside(ow, step_w, left, kernel_columns, width)
+        start, first, last = inside(ow, step_w, left, kernel_columns, width)
         for c in range(0, channels, vector):
-            _give(
+            _spread(
                 like, dx, (start + first) * channels + c, dy, y, index, ow * channels + c,
                 rectify, tap + first, last - first, channels, channels - c,
             )  # fmt: skip
 
 
 class PoolFunctions(NamedTuple):
-    """What the two helpers below call: the addresses of machine code, or the plain functions."""
+    """What the two helpers below `call`."""
 
-    take: Any
-    give: Any
+    pick: Any
+    spread: Any
 
 
 @functools.cache
 def functions(dtype: np.dtype[Any]) -> PoolFunctions:
     """Compile, or load from the cache, both passes for this dtype."""
-    if numba.config.DISABLE_JIT:
-        return PoolFunctions(*(functools.partial(f, dtype.itemsize) for f in (_take_line, _give_line)))
-    like = types.CPointer(numba.from_dtype(dtype))
-    return PoolFunctions(native(_take_line, like, *[types.int64] * 13), native(_give_line, like, *[types.int64] * 13))
+    return PoolFunctions(machine_code(_pick_line, dtype), machine_code(_spread_line, dtype))
 
 
 @helper
-def pool_line(take, pool, y, index, x, oh):
+def pool_line(pick, pool, y, index, x, oh):
     """Pool line `oh` of an image. y, index, x: addresses of the image's own; line oh of y and index is written."""
-    top, first, last = _inside(oh, pool.step_h, pool.top, pool.kernel_rows, pool.height)
+    top, first, last = inside(oh, pool.step_h, pool.top, pool.kernel_rows, pool.height)
     at = oh * pool.columns * pool.channels
     call(
-        take, y + pool.size * at, index + at, x + pool.size * (top + first) * pool.width * pool.channels,
+        pick, y + pool.itemsize * at, index + at, x + pool.itemsize * (top + first) * pool.width * pool.channels,
         pool.rectify, first * pool.kernel_columns, last - first, pool.width, pool.columns, pool.channels,
         pool.kernel_columns, pool.step_w, pool.left, pool.vector,
     )  # fmt: skip
 
 
 @helper
-def spread_row(give, pool, dx, dy, y, index, h):
+def spread_row(spread, pool, dx, dy, y, index, h):
     """Add to row `h` of an image the dy of all windows over it. dx, dy, y, index: addresses of the image's own.
 
     y is read with `pool.rectify` only; without, any address of as many numbers will do.
@@ -222,7 +221,7 @@ def spread_row(give, pool, dx, dy, y, index, h):
         if oh * pool.step_h == h + pool.top - i and 0 <= oh < pool.rows:
             at = oh * pool.columns * pool.channels
             call(
-                give, dx + pool.size * h * pool.width * pool.channels,
-                dy + pool.size * at, y + pool.size * at, index + at, pool.rectify, i * pool.kernel_columns,
+                spread, dx + pool.itemsize * h * pool.width * pool.channels,
+                dy + pool.itemsize * at, y + pool.itemsize * at, index + at, pool.rectify, i * pool.kernel_columns,
                 pool.width, pool.columns, pool.channels, pool.kernel_columns, pool.step_w, pool.left, pool.vector,
             )  # fmt: skip
