@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from scratchnet import threads
@@ -95,10 +96,7 @@ def command_train(parsed: argparse.Namespace) -> int:
     with StopOnSignal() as stop:
         run.train(bar, stop.requested, report)
     if not run.finished:
-        print(
-            f"stopped after {_where(run)}; saved. Go on with\n    scratchnet train --resume {run.folder}",
-            file=sys.stderr,
-        )
+        _tell(f"stopped after {_where(run)}; saved. Go on with\n    scratchnet train --resume {quote(str(run.folder))}")
         return 130
     seconds = time.perf_counter() - began
     _draw(run, say)
@@ -185,7 +183,7 @@ class StopOnSignal:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        print("\nfinishing the batch, then saving; once more to stop at once", file=sys.stderr)
+        _tell("\nfinishing the batch, then saving; once more to stop at once")
 
 
 def _start(parsed: argparse.Namespace) -> Run:
@@ -223,15 +221,16 @@ def _start(parsed: argparse.Namespace) -> Run:
 
 def _resume(parsed: argparse.Namespace) -> Run:
     """Open a run; its settings are its own, so asking for others is a mistake worth stopping for."""
-    asked = [n for n in (*FIXED, *RECIPE, "out") if getattr(parsed, n) is not None]
+    asked = [n for n in (*FIXED, *RECIPE, "out") if n != "data" and getattr(parsed, n) is not None]
     if asked:
         flags = ", ".join("--" + name.replace("_", "-") for name in asked)
         raise UsageError(f"--resume goes on with the settings of the run; leave out {flags}")
-    run = Run.open(parsed.resume, data_dir=parsed.data_dir)
+    run = Run.open(parsed.resume, parsed.data, parsed.data_dir)
     if not run.same_data:
+        data = parsed.data or run.config.data
         raise ValueError(
-            f"--resume: the rows of {run.config.data}, or their order, are not those the run began with; "
-            "name the same copy of the data with --data-dir"
+            f"--resume: the rows of {data}, or their order, are not those the run began with; "
+            "name the copy it began with, a folder with --data, a mirror of the Hub with --data-dir"
         )
     return run
 
@@ -281,6 +280,12 @@ def _draw(run: Run, say: Callable[..., None]) -> None:
 def _fail(reason: object, code: int) -> int:
     print(f"scratchnet: {reason}", file=sys.stderr)
     return code
+
+
+def _tell(text: str) -> None:
+    """Print to stderr, whose reader may be gone, as `tee` after the same Ctrl-C: no reason to stop before the save."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _nothing(*words: object, **named: object) -> None:

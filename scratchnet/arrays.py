@@ -70,6 +70,8 @@ def _conversion(value: Any) -> str:
         return "what takes sparse batches is Dense or Dropout as first layer; elsewhere convert it with .toarray()"
     if isinstance(value, np.ma.MaskedArray):
         return "fill what is masked with .filled(value)"
+    if hasattr(value, "params") and hasattr(value, "grads"):
+        return "of a net, pass net.params, or net.grads"
     return "convert it with np.asarray"
 
 
@@ -100,6 +102,13 @@ def check_ops(name: str, ops: Any) -> ModuleType:
     return ops
 
 
+def check_flag(name: str, value: Any, remedy: str) -> bool:
+    """Return True or False. Other values that Python takes for one are refused: they were meant for something else."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}; {remedy}")
+    return bool(value)
+
+
 def check_callable(name: str, function: Any, example: str) -> Any:
     """Return what can be called."""
     if not callable(function):
@@ -127,8 +136,11 @@ def check_in_place(name: str, array: Any, shape: tuple[int | None, ...] | None =
 def check_same_shape(name: str, array: np.ndarray, other_name: str, other: np.ndarray) -> None:
     """Refuse two arrays of unequal shape, naming both."""
     if array.shape != other.shape:
+        axis = other.shape == (*array.shape, 1)
+        remedy = "add the axis with [:, None]" if axis and array.ndim == 1 else "nothing is broadcast; reshape it"
         raise ValueError(
-            f"{name}: expected the shape of {other_name}, {show_shape(other.shape)}, got {show_shape(array.shape)}"
+            f"{name}: expected the shape of {other_name}, {show_shape(other.shape)}, got {show_shape(array.shape)}; "
+            f"{remedy}"
         )
 
 

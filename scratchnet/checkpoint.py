@@ -71,6 +71,8 @@ def save_checkpoint(
         CheckpointError: the disk is full, the folder is missing, the file read-only, ...; an older file is untouched.
         TypeError: progress or config are no dicts, or hold what JSON can't.
     """
+    if not isinstance(net, Sequential):
+        raise TypeError(f"save_checkpoint: net: expected a Sequential behind the path, got {type(net).__name__}")
     for part, value in (("progress", progress), ("config", config)):
         if value is not None and not isinstance(value, dict):
             raise TypeError(f"save_checkpoint: {part}: expected a dict, got {type(value).__name__}")
@@ -115,6 +117,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not os.path.isfile(path):
         folder = os.path.isdir(path)
         raise CheckpointError(path, "a folder; name the checkpoint.safetensors in it" if folder else "no such file")
+    try:
+        path.open("rb").close()  # for the reason why it can't be: the library says that there is no such file
+    except OSError as error:
+        raise CheckpointError(path, f"can't be opened ({error.strerror})") from error
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from scratchnet.arrays import check_integer, check_number, is_sparse
+from scratchnet.losses import on_floor
 from scratchnet.network import Sequential, walk
 
-Loss = Callable[[np.ndarray, Any], tuple[float, np.ndarray]]
+Loss = Callable[..., tuple[float, np.ndarray]]
 
 STEPS = (1e-4, 1e-5, 1e-6)  # the first that crosses no kink is used
 TRUSTED = 0.3  # at least this share must have been checked for a verdict
@@ -89,7 +90,7 @@ def check_gradients(
 
     Args:
         net: built with dtype="float64". Its parameters and state are as before when this returns.
-        loss: `(outputs, y) -> (loss, gradient by outputs)`, such as losses.softmax_cross_entropy.
+        loss: `(outputs, y) -> (loss, gradient by outputs)`, such as softmax_cross_entropy; if it takes `ops`, net.ops.
         x: a batch, (N, *input_shape) float64 or CSR; 2 to 10 examples are enough. Drawn numbers leave fewer NOT CHECKED
             than images: where a black window meets a bias of 0, ReLU is exactly at its kink.
         y: what `loss` wants.
@@ -172,7 +173,7 @@ class _Probe:
     """The loss as a function of any array in it, with the same dropout masks and running statistics at every call."""
 
     def __init__(self, net: Sequential, loss: Loss, x: Any, y: Any) -> None:
-        self.net, self.loss, self.y = net, loss, y
+        self.net, self.loss, self.y = net, on_floor(loss, net.ops), y
         self.sparse = is_sparse(x)
         self.x = x if self.sparse else np.array(x)
         self.state = {name: value.copy() for name, value in net.state().items()}

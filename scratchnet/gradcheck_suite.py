@@ -40,7 +40,11 @@ def layer_nets() -> Iterator[tuple[str, list[Layer], tuple[int, ...]]]:
     yield "Dense without bias", [Dense(5, bias=False), Tanh(), Dense(3)], ROW
     for padding in ("valid", "same", 1):
         yield f"Conv2d 3x3, padding {padding}", [Conv2d(3, 3, padding=padding), Tanh(), Flatten(), Dense(3)], IMAGE
-    yield "Conv2d 3x2, stride (2, 3), padding (1, 0)", [Conv2d(3, (3, 2), (2, 3), (1, 0)), Flatten(), Dense(3)], IMAGE
+    yield (
+        "Conv2d 3x2, stride (2, 3), padding (1, 0)",
+        [Conv2d(3, (3, 2), stride=(2, 3), padding=(1, 0)), Flatten(), Dense(3)],
+        IMAGE,
+    )
     yield "Conv2d 1x1 without bias", [Conv2d(4, 1, bias=False), Tanh(), Flatten(), Dense(3)], IMAGE
     for pool in (MaxPool2d, AvgPool2d):
         yield f"{pool.__name__} 2", [Conv2d(2, 3), pool(2), Flatten(), Dense(3)], IMAGE

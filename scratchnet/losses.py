@@ -15,6 +15,7 @@ Only a logit of -inf is allowed to softmax_cross_entropy: a class that is ruled 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from types import ModuleType
@@ -194,6 +195,16 @@ def l2_penalty(weight: np.ndarray, coefficient: float) -> tuple[float, np.ndarra
     with np.errstate(all="ignore"):
         loss = coefficient / 2 * float(np.square(weight, dtype=np.float64).sum())
         return loss, weight.dtype.type(coefficient) * weight
+
+
+def on_floor(loss: Callable[..., tuple[float, np.ndarray]], ops: ModuleType) -> Callable[..., tuple[float, np.ndarray]]:
+    """The loss as a function of outputs and targets, told the floor to compute on where it takes `ops`."""
+    try:
+        arguments = inspect.signature(loss).parameters.values()
+    except (TypeError, ValueError):  # of a function written in C
+        return loss
+    takes = any(argument.name == "ops" or argument.kind is argument.VAR_KEYWORD for argument in arguments)
+    return functools.partial(loss, ops=ops) if takes else loss
 
 
 def _elementwise(

@@ -212,6 +212,8 @@ class Sequential:
                 shape = layer.build(shape)
             except ValueError as error:
                 raise ValueError(f"{error} (layer {i} of Sequential)") from None
+            if not isinstance(shape, tuple):
+                raise TypeError(f"Sequential: layer {i}, {layer!r}: expected build to return a shape, got {shape!r}")
         return shape
 
     def _allocate(self) -> None:

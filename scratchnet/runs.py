@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 
 from scratchnet import kernels, reference
 from scratchnet.arrays import FLOATS, check_choice, check_integer, check_number
@@ -150,11 +151,15 @@ class Run:
                     )
         except BlockingIOError:
             pass  # another process starts or trains a run there
-        raise FileExistsError(f"{folder} holds a run already; choose another folder, or go on with --resume {folder}")
+        raise FileExistsError(
+            f"{folder} holds a run already; choose another folder, or go on with --resume {quote(str(folder))}"
+        )
 
     @classmethod
     def open(cls, folder: str | Path, data: str | None = None, data_dir: str | None = None) -> Run:
         """Bring back a saved run as it was, on its own data or on other `data` of the same shape."""
+        if os.path.isfile(folder):
+            raise ValueError(f"expected the folder of a run, got the file {folder}; name the folder that it is in")
         checkpoint = load_checkpoint(Path(folder) / CHECKPOINT)
         try:
             config, progress = RunConfig(**checkpoint.config), Progress.from_json(checkpoint.progress)
@@ -162,6 +167,8 @@ class Run:
             raise CheckpointError(
                 checkpoint.path, f"not saved by `scratchnet train` of this version ({error})"
             ) from error
+        if data is None and os.path.isabs(config.data) and not os.path.isdir(config.data):
+            raise ValueError(f"the run's data, {config.data}, is not there any more; name its new place with --data")
         run = cls(folder, config, load(config.data if data is None else data, data_dir))
         restore(checkpoint, run.net, run.optimizer)
         run.progress = progress

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from scratchnet.arrays import check_callable, check_integer, check_labels, check_number, show_kind, show_shape
 from scratchnet.data.batches import batches, count_batches
 from scratchnet.files import write_whole
-from scratchnet.losses import binary_cross_entropy, mse, softmax_cross_entropy
+from scratchnet.losses import binary_cross_entropy, mse, on_floor, softmax_cross_entropy
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Optimizer, clip_grad_norm
 
@@ -137,7 +137,8 @@ def train(
         epochs: the epoch to reach; with a `progress` of 3 and `epochs=5`, two more are trained.
         batch_size: the last batch of an epoch may be shorter; nothing is dropped.
         seed: of the order of the data.
-        loss: `(outputs, y, ops=...) -> (mean loss, gradient)`.
+        loss: `(outputs, y) -> (mean loss, gradient by outputs)`, one of scratchnet.losses or your own. One that takes
+            `ops` as well is given net.ops.
         validation: (x, y) measured after each epoch; never trained on.
         clip_norm: scale gradients whose norm is larger down to it.
         progress: where to go on, from a checkpoint; None starts a run.
@@ -205,10 +206,10 @@ def evaluate(
 
     Arguments as `train`. Where y are float targets the accuracy is NaN.
     """
-    loss_sum, correct = 0.0, 0.0
+    loss, loss_sum, correct = on_floor(loss, net.ops), 0.0, 0.0
     for xb, yb in batches(x, y, batch_size, shuffle=False, dtype=net.dtype.name, reuse=True):
         outputs = net.forward(xb)
-        loss_sum += loss(outputs, yb, ops=net.ops)[0] * len(yb)
+        loss_sum += loss(outputs, yb)[0] * len(yb)
         correct += count_right(outputs, yb) if _are_labels(yb) else math.nan
     return loss_sum / y.shape[0], correct / y.shape[0]
 
@@ -246,7 +247,8 @@ def _check_data(net: Sequential, x: Any, y: Any, validation: Any, loss: Loss) ->
     if validation is None:
         return
     if not (isinstance(validation, (tuple, list)) and len(validation) == 2):
-        raise TypeError(f"train: validation: expected a pair (x, y), got {type(validation).__name__}")
+        remedy = "; write (validation.x, validation.y)" if hasattr(validation, "x") else ""
+        raise TypeError(f"train: validation: expected a pair (x, y), got {type(validation).__name__}{remedy}")
     try:
         batches(validation[0], validation[1], shuffle=False, dtype=net.dtype.name)
     except (TypeError, ValueError) as error:
@@ -294,9 +296,9 @@ def _check_params(net: Sequential, progress: Progress) -> None:
 def _reusing_memory(loss: Loss, net: Sequential, rows: int) -> Loss:
     """The loss, writing the gradient of every batch, of so many rows at most, to the same array, if it is ours."""
     if loss not in OURS:
-        return loss
+        return on_floor(loss, net.ops)
     gradient = np.empty((rows, *net.output_shape), net.dtype)
-    return lambda outputs, y, ops: loss(outputs, y, ops=ops, out=gradient[: len(outputs)])
+    return lambda outputs, y: loss(outputs, y, ops=net.ops, out=gradient[: len(outputs)])
 
 
 def _step(
@@ -312,7 +314,7 @@ def _step(
     """One batch: forward, loss, backward, step. Returns (mean loss, number classified right)."""
     before = [array.copy() for array in statistics]
     outputs = net.forward(xb, train=True)
-    returned = loss(outputs, yb, ops=net.ops)
+    returned = loss(outputs, yb)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise TypeError(f"train: loss: expected one that returns (loss, gradient), got {type(returned).__name__}")
     value, doutputs = returned

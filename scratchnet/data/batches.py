@@ -117,6 +117,8 @@ def scale(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
     Returns:
         a new array of `dtype`, of the same shape.
     """
+    if isinstance(images, Rows):
+        images = np.asarray(images)
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         got = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         raise TypeError(f"scale: images: expected a uint8 array of pixels, got {got}")

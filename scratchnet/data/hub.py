@@ -169,7 +169,8 @@ def find_columns(features: Any, name: str) -> tuple[str, str, str, list[str]]:
         shown = ", ".join(f"{c}: {_show_feature(feature)}" for c, feature in features.items())
         raise ValueError(
             f"{name}: expected one column of type Image (or else one of strings) and one of type ClassLabel, "
-            f"got {shown}; save a copy with just those two"
+            f"got {shown}; save a copy with just those two, a column of numbers cast by "
+            "dataset.cast_column(name, datasets.ClassLabel(names=[...]))"
         )
     return "image" if images else "text", inputs[0], labels[0], [str(c) for c in features[labels[0]].names]
 

@@ -70,17 +70,24 @@ def open_image(cell: Any, where: str) -> Any:
 
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
         raise ValueError(f"{where}: expected an image, got none; remove the row")
+    if cell["path"]:
+        where = f"{where} ({cell['path']})"
     try:
         content = Path(cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
         image = Image.open(io.BytesIO(content))
         deep = image.mode.startswith(TOO_DEEP) or any(";16" in str(tile[-1]) for tile in image.tile)
         turned = ImageOps.exif_transpose(image) if "exif" in image.info else image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{where}: expected an image that Pillow can open, got: {error}") from error
+        raise ValueError(f"{where}: expected an image that Pillow can open, got: {_reason(error)}") from error
     if deep:
         mode = image.mode if image.mode.startswith(TOO_DEEP) else f"{image.mode} with 16"
         raise ValueError(f"{where}: expected 8 bits per channel, got mode {mode}; convert the images to 8 bits")
     return turned
+
+
+def _reason(error: BaseException) -> str:
+    """What Pillow says, less the place in memory that it read from."""
+    return "unknown content" if "cannot identify image file" in str(error) else str(error)
 
 
 def _decode(cells: Iterable[Any], shape: Shape, shown: str) -> Iterator[np.ndarray]:

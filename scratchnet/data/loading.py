@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -27,6 +28,9 @@ SHORT_NAMES = {
 IDENTITY = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # of a repository on the Hub
 
 Writer = Callable[[Path], store.Manifest]
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or this user's share of it
 
 
 def load(name_or_id: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -69,9 +73,17 @@ def _make(folder: Path, name: str, write: Writer) -> tuple[Dataset, list[str]]:
     with locked(folder, wait=True):
         with suppress(Exception):
             return _read(folder, name)
-        manifest = write(folder)
-        known.check_counts(name, manifest.counts)
-        store.write_manifest(folder, manifest)
+        try:
+            manifest = write(folder)
+            known.check_counts(name, manifest.counts)
+            store.write_manifest(folder, manifest)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise hub.DataError(
+                f"{name}: the decoded copy could not be written to {folder} ({error.strerror}); free space there, or "
+                "set SCRATCHNET_CACHE to a folder on another disk"
+            ) from error
         return _read(folder, name)
 
 

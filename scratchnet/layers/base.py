@@ -118,7 +118,8 @@ class Layer:
             raise RuntimeError(
                 f"{self._name()}.backward: expected a forward(x, train=True) just before, found none left; "
                 "each training forward serves one backward, a forward without train=True discards it, and layers that "
-                "a net runs as one keep nothing (make the net with join=False to call each by itself)"
+                "a net runs as one keep nothing (make the net with join=False to call each by itself); a layer of your "
+                "own sets self._kept in _forward"
             )
         if not self._is_ready(dy, self._dy_shape):
             dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, self._dy_shape)

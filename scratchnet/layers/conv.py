@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import Shape, check_callable, check_integer, check_pair
+from scratchnet.arrays import Shape, check_callable, check_flag, check_integer, check_pair
 from scratchnet.attributes import assigned_once
 from scratchnet.initializers import Initializer, he_normal
 from scratchnet.layers.base import FIXED, Layer
@@ -39,6 +39,7 @@ class Conv2d(Layer):
         self,
         channels: int,
         kernel_size: int | Pair,
+        *,  # or Conv2d(3, 64, 5), as one writes it elsewhere, would be 3 channels, a kernel of 64 and a stride of 5
         stride: int | Pair = 1,
         padding: int | Pair | str = 0,
         bias: bool = True,
@@ -51,7 +52,7 @@ class Conv2d(Layer):
         most = self.kernel_size[0] - 1, self.kernel_size[1] - 1
         why = "with more, windows would lie in the padding alone"
         self.padding = check_padding("Conv2d: padding", padding, self.kernel_size, most, why)
-        self.use_bias = bool(bias)
+        self.use_bias = check_flag("Conv2d: bias", bias, "the net finds the channels of its input")
         self.init = check_callable("Conv2d: init", init, "initializers.he_normal")
 
     def __repr__(self) -> str:

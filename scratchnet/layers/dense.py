@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import Shape, check_callable, check_csr, check_integer, is_sparse
+from scratchnet.arrays import Shape, check_callable, check_csr, check_flag, check_integer, is_sparse
 from scratchnet.initializers import Initializer, he_normal
 from scratchnet.layers.base import Layer
 
@@ -31,7 +31,7 @@ class Dense(Layer):
     def __init__(self, units: int, bias: bool = True, init: Initializer = he_normal) -> None:
         super().__init__()
         self.units = check_integer("Dense: units", units, minimum=1)
-        self.use_bias = bool(bias)
+        self.use_bias = check_flag("Dense: bias", bias, "the net finds the number of inputs, so write Dense(units)")
         self.init = check_callable("Dense: init", init, "initializers.he_normal")
 
     def __repr__(self) -> str:
