@@ -204,6 +204,12 @@ def test_nan_is_found_wherever_it_is(rows):
         batches(x, np.zeros(rows, np.int64))
 
 
+def test_scale_takes_held_out_rows():
+    pixels = np.arange(8, dtype=np.uint8).reshape(4, 2)
+    rows = Rows(pixels, np.array([2, 0]))
+    assert np.array_equal(scale(rows), scale(pixels[[2, 0]]))
+
+
 def test_scale_takes_pixels_only():
     with pytest.raises(TypeError, match="expected a uint8 array of pixels, got float64"):
         scale(np.zeros(3))

@@ -399,6 +399,41 @@ def test_resuming_a_finished_run_trains_nothing(here, capsys):
     assert capsys.readouterr().out == first
 
 
+def test_a_run_follows_its_folder_of_data_to_another_place(here, capsys):
+    write_images(here / "tiny")
+    assert main(["train", "--data", "./tiny", "--model", "logistic", "--epochs", "1", "--quiet", "--out", "run"]) == 0
+    printed = capsys.readouterr().out
+    (here / "tiny").rename(here / "moved")
+    assert main(["train", "--resume", "run", "--quiet"]) == 1
+    assert "is not there any more; name its new place with --data" in capsys.readouterr().err
+    assert main(["train", "--resume", "run", "--data", "moved", "--quiet"]) == 0
+    assert capsys.readouterr().out == printed
+    assert main(["train", "--resume", "run", "--data", "digits", "--quiet"]) == 1
+
+
+def test_the_file_in_a_run_is_not_taken_for_its_folder(here, capsys):
+    assert main(["train", "--epochs", "1", "--model", "logistic", "--quiet", "--out", "my run"]) == 0
+    assert main(["evaluate", "my run/checkpoint.safetensors"]) == 1
+    assert "expected the folder of a run, got the file" in capsys.readouterr().err
+    assert main(["train", "--out", "my run"]) == 2
+    assert "--resume 'my run'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
+def test_a_run_is_saved_though_nobody_reads_what_it_says(here):
+    process = scratchnet_command("train", "--epochs", "100000", "--quiet", "--out", "run", cwd=here)
+    history = Path("run/history.csv")
+    while not (history.exists() and history.read_text().count("\n") > 1) and process.poll() is None:
+        time.sleep(0.02)
+    before = load_checkpoint("run/checkpoint.safetensors").progress
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    process.stdout.read()
+    assert process.wait(timeout=120) == 130
+    after = load_checkpoint("run/checkpoint.safetensors").progress
+    assert (after["epoch"], after["batch"]) > (before["epoch"], before["batch"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_and_resume_continues_bit_for_bit(here, capsys, number):
     command = ["train", "--epochs", "4", "--batch-size", "16", "--seed", "1"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from scratchnet import Sequential, kernels, layers, losses, reference
+from scratchnet import SGD, Sequential, evaluate, kernels, layers, losses, mse, reference, train
 from scratchnet.gradcheck import Report, check_gradients
 from scratchnet.gradcheck_suite import check_everything, layer_nets
 from scratchnet.layers import (
@@ -294,6 +294,26 @@ def test_a_refusal_leaves_the_state_as_it_was():
         check_gradients(net, losses.softmax_cross_entropy, np.full((2, 4), np.inf), np.array([0, 1]))
     for name, value in net.state().items():
         np.testing.assert_array_equal(value, state[name])
+
+
+@pytest.mark.parametrize("takes_ops", [False, True])
+def test_a_loss_of_ones_own_is_checked_trained_and_evaluated(takes_ops):
+    floors = []
+
+    def with_ops(outputs, y, ops):
+        floors.append(ops)
+        return mse(outputs, y, ops=ops)
+
+    def plain(outputs, y):
+        return mse(outputs, y)
+
+    loss, rng = with_ops if takes_ops else plain, np.random.default_rng(0)
+    net = Sequential([Dense(2)], (3,), dtype="float64", ops=reference)
+    x, y = rng.standard_normal((8, 3)), rng.standard_normal((8, 2))
+    assert check_gradients(net, loss, x, y).passed
+    train(net, SGD(net.params, ops=reference), x, y, 1, loss=loss, show=False)
+    assert np.isfinite(evaluate(net, x, y, loss=loss)[0])
+    assert set(floors) == ({reference} if takes_ops else set())
 
 
 def test_a_loss_that_raises_leaves_the_net_as_it_was():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from scratchnet import Sequential, kernels, reference
+from scratchnet import Adam, Sequential, kernels, reference, save_checkpoint
 from scratchnet.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -392,3 +392,28 @@ def test_a_layer_that_was_run_as_part_of_a_chain_says_so():
     net.forward(np.ones((2, 4), np.float32), train=True)
     with pytest.raises(RuntimeError, match=r"layers that a net runs as one keep nothing .*join=False"):
         net.layers[2].backward(np.ones((2, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dense(64, 128), r"Dense: bias: expected True or False, got 128; .*write Dense\(units\)"),
+        (lambda: Dense(10, bias=None), "Dense: bias: expected True or False, got None"),
+        (lambda: Conv2d(3, 32, bias=5), "Conv2d: bias: expected True or False, got 5"),
+        (lambda: Conv2d(3, 32, 3), "positional arguments"),
+        (lambda: Adam(small_net()), "Adam: params: expected a NumPy array, got Sequential; of a net, pass net.params"),
+        (
+            lambda: save_checkpoint(small_net(), "x"),
+            "save_checkpoint: net: expected a Sequential behind the path, got str",
+        ),
+        (lambda: Sequential([BuildsNothing()], (3,)), "expected build to return a shape, got None"),
+    ],
+)
+def test_slips_of_those_who_come_from_elsewhere_are_named(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+class BuildsNothing(ReLU):
+    def build(self, input_shape):
+        super().build(input_shape)
