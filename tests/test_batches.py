@@ -392,3 +392,31 @@ def test_rows_and_hold_out_refuse_what_does_not_fit():
             Rows(X, index)
     with pytest.raises(ValueError, match=r"one label per row, got x \(10, 2, 3, 1\) and y \(9,\)"):
         hold_out(Split(X, Y[:-1]), 0.5)
+
+
+def test_a_negative_number_that_does_not_fit_is_refused():
+    for change in ({"x": np.full((10, 2), -1e300)}, {"y": np.full(10, -1e300)}):
+        with pytest.raises(ValueError, match=r"expected numbers that fit float32, got 1e\+300"):
+            batches(**{"x": X, "y": Y, **change})
+
+
+@pytest.mark.parametrize(("place", "value"), [(2, -5), (3, 0)])
+def test_indptr_that_changes_between_batches_is_noticed(place, value):
+    x = scipy.sparse.random_array((10, 50), density=0.5, format="csr", dtype=np.float32, rng=np.random.default_rng(0))
+    cut = batches(x, Y, 2, shuffle=False)
+    next(cut)
+    x.indptr[place] = value
+    with pytest.raises(ValueError, match="expected a CSR matrix that stays as it is while batches are cut"):
+        list(cut)
+
+
+@pytest.mark.parametrize("name", ["foreign byte order", "unaligned"])
+def test_rows_that_no_kernel_can_read_are_gathered_without_one(name):
+    x = np.random.default_rng(0).standard_normal((10, 3))
+    odd = x.astype(">f8")
+    if name == "unaligned":
+        odd = np.zeros(x.nbytes + 1, np.uint8)[1:].view(np.float64).reshape(x.shape)
+        odd[...] = x
+    for xb, yb in batches(odd, Y, 4, dtype="float64"):
+        assert xb.dtype.isnative
+        np.testing.assert_array_equal(xb, x[yb])

@@ -319,3 +319,18 @@ def test_a_link_stays_a_link(tmp_path):
     save_checkpoint(tmp_path / "link", net)
     assert (tmp_path / "link").is_symlink()
     np.testing.assert_array_equal(load_checkpoint(tmp_path / "file").arrays["0.weight"], net.layers[0].weight)
+
+
+def test_a_byte_that_the_disk_returns_otherwise_fails_the_save(tmp_path, monkeypatch):
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read(self)[:-1] + bytes([read(self)[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match="what was read back is not what was written"):
+        save_checkpoint(tmp_path / "c.safetensors", make()[0])
+
+
+def test_an_array_that_the_manifest_does_not_know_is_a_clean_error(tmp_path):
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, make()[0])
+    rewritten(path, lambda manifest, arrays: arrays.update(extra=np.zeros(1)))
+    with pytest.raises(CheckpointError, match="arrays and manifest disagree about extra"):
+        load_checkpoint(path)

@@ -401,3 +401,10 @@ def test_flatten_copies_nothing_and_restores_the_shape():
     net.forward(x, train=True)
     assert net.layers[0].backward(y, input_gradient=False) is None
     assert net.layers[0].memory(128) == 0
+
+
+@pytest.mark.parametrize("padding", [(3, 0), (0, 3)])
+@pytest.mark.parametrize("make", [lambda **options: Conv2d(2, **options), AvgPool2d, MaxPool2d])
+def test_too_much_padding_is_refused_on_either_axis(make, padding):
+    with pytest.raises(ValueError, match=rf"padding: expected at most .* got \({padding[0]}, {padding[1]}\)"):
+        make(kernel_size=3, padding=padding)

@@ -673,3 +673,36 @@ def test_the_table_covers_the_short_names():
         assert entry.counts.keys() == {"train", "test"}
         assert entry.digests.keys() <= {"train", "test"}
     assert known.KNOWN["uoft-cs/cifar10"].digests.keys() == {"train"}
+
+
+def test_the_fingerprint_holds_names_and_shapes(tmp_path):
+    def print_of(kind, classes, vocabulary, shape):
+        entry = store.write_array(tmp_path, "x", np.uint8, shape, [np.zeros(6)])
+        return store.Manifest(kind, classes, {}, {}, {"x": entry}, vocabulary).fingerprint()
+
+    contents = [("image", ["a"], None, (2, 3)), ("text", ["a"], None, (2, 3)), ("image", ["b"], None, (2, 3))]
+    contents += [("image", ["a"], ["red"], (2, 3)), ("image", ["a"], None, (3, 2))]
+    assert len({print_of(*content) for content in contents}) == 5
+
+
+def test_only_what_a_killed_process_left_is_removed(tmp_path):
+    for name in ("reading-old", "reading-young", "tiny"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / "reading-old", (0, time.time() - store.ABANDONED - 60))
+    os.utime(tmp_path / "reading-young", (0, time.time() - store.ABANDONED + 60))
+    (tmp_path / "tiny" / store.MANIFEST).write_text("{}")
+    store.prepare(tmp_path / "tiny")
+    assert {p.name for p in tmp_path.iterdir()} == {"reading-young", "tiny"}
+    assert not list((tmp_path / "tiny").iterdir())
+
+
+def test_a_label_beyond_the_classes_names_its_row():
+    rows = datasets.Dataset.from_dict({"y": [0, 3]})
+    with pytest.raises(ValueError, match=r"train row 1: expected a label from 0 to 2, got 3"):
+        hub.Source("tiny", "image", {"train": rows}, "x", "y", ["a", "b", "c"]).labels("train")
+
+
+def test_what_another_process_has_decoded_by_now_is_not_decoded_again():
+    load("digits")
+    name, key, _ = loading._find("digits", None)
+    loading._make(store.root() / key, name, lambda folder: pytest.fail("decoded twice"))

@@ -244,3 +244,10 @@ def test_another_p_is_checked_like_the_first():
     assert repr(layer) == "Dropout(0.3)"
     with pytest.raises(ValueError, match=r"Dropout: p: expected a finite number in \[0, 1\), got 2"):
         layer.p = 2
+
+
+def test_the_masks_are_recorded_ones():
+    """A run that an earlier version saved goes on with its masks: of seed, place, and step 1, 2, 3, ..."""
+    assert int(dropout_key(1, 2, 3)) == 0xD0734750FDE362B3
+    first = masks(net_of(Dropout(), seed=7), 1)[0]
+    np.testing.assert_array_equal(first.reshape(-1), mask(dropout_key(7, 0, 1), count=300))

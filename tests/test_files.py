@@ -74,3 +74,19 @@ def test_a_lock_keeps_others_out_and_leaves_nothing(tmp_path):
         assert "BlockingIOError" in processes.run("-c", child, tmp_path, status=1).stderr
     with locked(tmp_path, wait=True):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_all_that_was_written_is_forced_to_disk(tmp_path, monkeypatch):
+    """Not what Python still holds back."""
+    sizes = []
+    monkeypatch.setattr(os, "fsync", lambda handle: sizes.append(os.fstat(handle).st_size))
+    write_whole(tmp_path / "a", "text")
+    assert sizes[0] == 4
+
+
+def test_a_file_that_another_process_still_writes_is_left(tmp_path):
+    left = tmp_path / ".a.aa.tmp"
+    left.write_bytes(b"half")
+    os.utime(left, (0, time.time() - STALE_SECONDS + 60))
+    write_whole(tmp_path / "a", "")
+    assert left.exists()

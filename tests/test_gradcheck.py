@@ -330,3 +330,32 @@ def test_a_loss_that_raises_leaves_the_net_as_it_was():
         check_gradients(net, loss, np.ones((2, 4)), np.array([0, 1]))
     np.testing.assert_array_equal(net.params, before)
     np.testing.assert_array_equal(net.state()["1.step"], steps)
+
+
+def test_a_kink_nearby_is_avoided_by_a_smaller_step():
+    net = Sequential([ReLU(), Dense(2)], (3,), dtype="float64")
+    report = check_gradients(net, losses.softmax_cross_entropy, np.full((2, 3), 1e-4), np.array([0, 1]))
+    assert report.passed and sum(row.skipped for row in report.rows) == 0
+
+
+def test_a_small_error_in_one_number_is_caught():
+    """The largest error counts: the mean over 20 numbers would pass."""
+    net = Sequential([Dense(5), Tanh(), Dense(3)], (4,), dtype="float64")
+    original = net.layers[0]._backward
+
+    def planted(dy, kept, input_gradient):
+        dx = original(dy, kept, input_gradient)
+        net.layers[0].dweight[np.unravel_index(np.abs(net.layers[0].dweight).argmax(), (4, 5))] *= 1.00001
+        return dx
+
+    net.layers[0]._backward = planted
+    x, labels = np.random.default_rng(0).standard_normal((3, 4)), np.array([0, 1, 2])
+    assert not check_gradients(net, losses.softmax_cross_entropy, x, labels).passed
+
+
+def test_a_large_array_is_checked_along_as_many_directions_as_asked_for():
+    net = Sequential([Dense(4)], (5,), dtype="float64")
+    x = np.random.default_rng(0).standard_normal((2, 5))
+    x.flags.writeable = False
+    report = check_gradients(net, losses.softmax_cross_entropy, x, np.array([0, 1]), max_coordinates=10, directions=7)
+    assert {row.name: row.checked for row in report.rows} == {"0.weight": 7, "0.bias": 4, "input": 10}

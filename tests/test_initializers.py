@@ -54,3 +54,17 @@ def test_a_seed_gives_the_same_draws_in_both_precisions():
     for weight in (single, double):
         initializers.he_normal(weight, np.random.default_rng(3))
     np.testing.assert_array_equal(single, double.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (3, 2, 4, 5)])
+@pytest.mark.parametrize("family", VARIANCE)
+def test_draws_are_scaled_by_their_variance_and_nothing_else(family, shape):
+    variance = VARIANCE[family](*initializers.fans(shape))
+    normal, uniform = np.empty(shape), np.empty(shape)
+    getattr(initializers, f"{family}_normal")(normal, np.random.default_rng(3))
+    getattr(initializers, f"{family}_uniform")(uniform, np.random.default_rng(3))
+    np.testing.assert_allclose(
+        normal, np.random.default_rng(3).standard_normal(shape) * math.sqrt(variance), rtol=1e-15
+    )
+    limit = math.sqrt(3 * variance)
+    np.testing.assert_allclose(uniform, np.random.default_rng(3).uniform(-limit, limit, shape), rtol=1e-14)

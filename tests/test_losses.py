@@ -458,3 +458,42 @@ def test_a_gradient_can_not_be_written_over_the_labels():
     labels = np.zeros(8, np.int64)
     with pytest.raises(ValueError, match="expected memory of its own"):
         softmax_cross_entropy(np.ones((8, 2), "float32"), labels, out=labels.view("float32").reshape(8, 2))
+
+
+LONG_ROWS = {  # a large element, and two that a float32 sum would lose (beyond the 64 that a kernel adds up in float32)
+    binary_cross_entropy: ([2.0**24, *[200] * 63, 1, 1], [0.0, *[1] * 65], 2**24 + 2 * math.log1p(math.exp(-1))),
+    mse: ([4096.0, 1, 1], [0.0, 0, 0], 2**24 + 2),
+    gaussian_kl: ([4096.0, 1, 1], [0.0, 0, 0], 2**23 + 1),
+}
+
+
+@FLOORS
+@pytest.mark.parametrize("function", LONG_ROWS)
+def test_the_sum_inside_a_row_is_in_float64(function, ops):
+    *rows, want = LONG_ROWS[function]
+    loss, _ = function(*(np.array([row], "float32") for row in rows), reduction="sum", ops=ops)
+    assert abs(loss - want) <= 1e-3
+
+
+@FLOORS
+def test_squares_beyond_float32_are_summed_in_float64(ops):
+    loss, _ = mse(np.full((2, 3), 1e30, "float32"), np.zeros((2, 3), "float32"), ops=ops)
+    assert loss == pytest.approx(1e60, rel=1e-6)
+    assert l2_penalty(np.full(3, 1e30, "float32"), 2.0)[0] == pytest.approx(3e60, rel=1e-6)
+
+
+@FLOORS
+def test_a_variance_near_1_keeps_its_digits(ops):
+    log_variance = np.array([[1e-4]], "float32")
+    _, (_, gradient) = gaussian_kl(np.zeros((1, 1), "float32"), log_variance, ops=ops)
+    assert gradient.item() == pytest.approx(math.expm1(log_variance.item()) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "mse", "gaussian_kl"])
+def test_a_gradient_can_not_be_written_over_any_argument(name):
+    function, (values, others) = example(name)
+    new = np.empty_like(values)
+    pairs = [(values, new), (others, new), (new, values), (new, others)]
+    for out in pairs if name == "gaussian_kl" else (values, others):
+        with pytest.raises(ValueError, match="expected memory of its own"):
+            function(values, others, out=out)

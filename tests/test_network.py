@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse
 
 from scratchnet import Adam, Sequential, kernels, reference, save_checkpoint
+from scratchnet.initializers import he_normal
 from scratchnet.layers import (
     BatchNorm1d,
     BatchNorm2d,
@@ -24,6 +25,7 @@ from scratchnet.layers import (
     Tanh,
 )
 from scratchnet.layers.base import Layer
+from scratchnet.network import walk
 
 
 def small_net(**options):
@@ -417,3 +419,43 @@ def test_slips_of_those_who_come_from_elsewhere_are_named(make, message):
 class BuildsNothing(ReLU):
     def build(self, input_shape):
         super().build(input_shape)
+
+
+@pytest.mark.parametrize("first", [BatchNorm1d, lambda: Residual([Tanh(), Dense(4)])], ids=["norm", "residual"])
+def test_the_summary_counts_what_a_first_layer_holds(first):
+    """Batch norm writes its dx in any case; of a block the first layer alone goes without."""
+    net = Sequential([first(), Dense(3)], (4,))
+    net.forward(np.zeros((64, 4), np.float32), train=True)
+    net.backward(np.zeros((64, 3), np.float32))
+    held = sum(b.nbytes for _, layer in walk(net.layers) for b in layer._buffers.values())
+    assert net._memory(64)[0] == held + 2 * net.params.nbytes
+
+
+def test_a_shorter_batch_asks_for_no_new_buffer():
+    net, x = small_net(join=False), np.ones((5, 4), np.float32)
+    whole = net.forward(x, train=True)
+    for rows in (2, 5):
+        assert np.shares_memory(net.forward(x[:rows], train=True), whole)
+
+
+def test_no_rows_are_no_batch_to_predict():
+    with pytest.raises(ValueError, match="at least one row"):
+        small_net().predict(np.ones((0, 4), np.float32))
+
+
+def test_seed_and_place_decide_the_first_weights():
+    """Of any version: a run is repeated from its seed."""
+    want = np.empty((5, 3))
+    he_normal(want, np.random.Generator(np.random.Philox(np.random.SeedSequence([7, 2]))))
+    np.testing.assert_array_equal(small_net(seed=7, dtype="float64").layers[2].weight, want)
+
+
+def test_a_backward_waits_for_its_turn():
+    net, dy = small_net(), np.ones((2, 3), np.float32)
+    net.forward(np.ones((2, 4), np.float32), train=True)
+    with ThreadPoolExecutor(1) as pool:
+        with net._turn:
+            waiting = pool.submit(net.backward, dy)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+        waiting.result()

@@ -762,3 +762,18 @@ def test_a_rate_that_the_parameters_can_not_hold_is_refused():
     with pytest.raises(ValueError, match=r"SGD: lr: expected a number that float32 can hold, got 1e-46"):
         SGD(np.zeros(3, np.float32), lr=1e-46)
     assert SGD(np.zeros(3), lr=1e39).lr == 1e39
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        (Lion, {"betas": (0.9, 1 - 1e-9)}),
+        (Lion, {"betas": (1 - 1e-9, 0.9)}),
+        (Adadelta, {"rho": 1 - 1e-9}),
+        (RMSprop, {"alpha": 1 - 1e-9}),
+        (Adamax, {"betas": (1 - 1e-9, 0.9)}),
+    ],
+)
+def test_a_rate_that_would_be_1_in_float32_is_refused(method, arguments):
+    with pytest.raises(ValueError, match="1 in float32; use float64"):
+        method(np.zeros(3, np.float32), **arguments)

@@ -315,3 +315,13 @@ def test_only_the_maximum_has_kinks():
     before = layer.kinks()
     net.forward(np.array([1, 4, 5, 2], np.float32).reshape(1, 2, 2, 1))
     assert before.item() == 1 and layer.kinks().item() == 2 and not np.shares_memory(before, layer.kinks())
+
+
+def test_relu_and_max_pool_as_one_tell_their_kinks():
+    net = Sequential([BatchNorm2d(), ReLU(), MaxPool2d(2)], (2, 2, 1))
+    _, relu, pool = net.layers
+    x = np.array([-1, 4, 3, 2], np.float32).reshape(1, 2, 2, 1)
+    for bias, side, winner in ((0, 1, 1), (-9, 0, 0)):
+        net.layers[0].bias[...] = bias
+        net.forward(x)
+        assert (relu.kinks().item(), pool.kinks().item()) == (side, winner)

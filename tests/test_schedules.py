@@ -114,3 +114,9 @@ def test_they_print_themselves():
 def test_bad_arguments_are_named(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_thirds_of_a_run_that_has_none_are_rounded_up():
+    """10 steps: 4, 4, 2."""
+    thirds = values(make_schedule("step", 1.0, 10), 4, 5, 8, 9, 10)
+    assert all(abs(got - want) <= 1e-15 for got, want in zip(thirds, [1.0, 0.1, 0.1, 0.01, 0.01]))

@@ -165,3 +165,16 @@ def test_a_batch_that_changed_between_forward_and_backward_is_noticed(units):
     x.data = x.data.astype("float64")
     with pytest.raises(TypeError, match="the batch of the last forward: expected dtype float32, got float64"):
         net.backward(y)
+
+
+def test_a_longer_sparse_batch_after_a_short_one():
+    net = Sequential([Dropout(0.0), Dense(2)], (4,))
+    for x in (X[:1], X, scipy.sparse.csr_array(np.ones((4, 4), "float32"))):
+        np.testing.assert_allclose(net.forward(x, train=True), x.toarray() @ net.layers[1].weight, rtol=1e-6)
+
+
+def test_a_sparse_batch_has_no_input_gradient_of_a_chain_either():
+    net = Sequential([Dense(3), ReLU(), Dense(2)], (4,))
+    net.forward(X, train=True)
+    with pytest.raises(ValueError, match="a sparse batch has no input gradient"):
+        net.backward(np.ones((4, 2), "float32"), input_gradient=True)

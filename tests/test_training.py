@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 
 import numpy as np
 import pytest
 
-from scratchnet import Sequential, optimizers, schedules
+from scratchnet import Sequential, kernels, optimizers, reference, schedules
 from scratchnet.layers import BatchNorm1d, Dense, Dropout, ReLU
 from scratchnet.losses import binary_cross_entropy, mse, softmax_cross_entropy
 from scratchnet.training import DivergenceError, History, Progress, count_right, evaluate, train
@@ -362,3 +363,57 @@ def test_parameters_spoilt_by_the_last_batch_are_not_saved():
 
 def test_an_empty_progress_has_no_loss():
     assert math.isnan(Progress().loss) and math.isnan(Progress().accuracy)
+
+
+def test_the_row_holds_the_rate_of_its_last_step():
+    net, adam = make()
+    rows = train(net, adam, X, Y, epochs=2, batch_size=8).history.rows
+    assert [row["lr"] for row in rows] == [adam.lr(7), adam.lr(14)]
+
+
+def test_each_epoch_counts_its_own_seconds(monkeypatch):
+    """The clock goes on by a second whenever it is looked at: once at the end of a batch, once at the start."""
+    monkeypatch.setattr("scratchnet.training.time.perf_counter", itertools.count().__next__)
+    net, adam = make()
+    assert [row["seconds"] for row in train(net, adam, X, Y, epochs=2, batch_size=8).history.rows] == [7, 7]
+
+
+def test_a_stop_at_the_last_batch_of_an_epoch_trains_no_other():
+    net, adam = make()
+    stopped = train(net, adam, X, Y, epochs=3, batch_size=8, should_stop=lambda: adam.t >= 7)
+    assert (stopped.epoch, stopped.batch, adam.t) == (1, 0, 7)
+
+
+def test_a_logit_of_0_is_class_0():
+    assert count_right(np.zeros((3, 1)), np.array([0, 0, 1])) == 2
+
+
+def test_an_optimizer_of_some_of_the_parameters_is_refused():
+    net, _ = make()
+    with pytest.raises(ValueError, match=r"train: optimizer: expected one over this net's params"):
+        train(net, optimizers.Adam(net.params[:5]), X, Y)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("correct", "1", TypeError),
+        ("batch", -1, ValueError),
+        ("seen", 1.5, TypeError),
+        ("loss_sum", "1", TypeError),
+        ("seconds", math.nan, ValueError),
+        ("history", {"rows": [1]}, ValueError),
+    ],
+)
+def test_a_progress_of_another_form_is_refused(name, value, error):
+    with pytest.raises(error, match=f"progress: {name}: expected"):
+        Progress.from_json(Progress().to_json() | {name: value})
+
+
+def test_a_net_on_the_reference_floor_is_trained_there(monkeypatch):
+    net = Sequential([Dense(4), ReLU(), Dense(2)], (6,), ops=reference)
+    adam = optimizers.Adam(net.params, ops=reference)
+    for name in reference.__dict__.keys() & kernels.__dict__.keys():
+        if callable(getattr(reference, name)):
+            monkeypatch.setattr(kernels, name, None)
+    train(net, adam, X, Y, batch_size=8, validation=(X, Y), clip_norm=1.0)

@@ -173,3 +173,12 @@ def test_clip_gradients_is_a_clamp(ops, values, limit):
     ops.clip_gradients(grads, limit)
     for value, got in zip(values, grads):
         assert np.isnan(got) if np.isnan(value) else got == min(max(value, -limit), limit)
+
+
+@FLOORS
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_flush_begins_below_2_to_the_27_times_the_smallest_normal_number(dtype, ops):
+    edge = np.asarray(np.finfo(dtype).tiny * 2.0**27, dtype)
+    m = np.array([2 * edge, 2 * np.nextafter(edge, edge * 0)])
+    _, (stays, flushed) = run(ops, "lion_update", ([np.zeros_like(m), m], [np.zeros_like(m)], [0.125, 0.875, 0.5, 0.0]))
+    assert (stays, flushed) == (edge, 0)

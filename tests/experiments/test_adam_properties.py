@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 
 import numpy as np
 import pytest
 from paper.table import Table
 from processes import run_experiment
 from properties import cost, loops, noise, regret, rescaling, sparse, steps, training
-from properties.claims import COLUMNS, KEY, Claim, Run, Task, measure, numbers_of
+from properties.claims import COLUMNS, KEY, Claim, Run, Task, measure, numbers_of, timed
 
+import scratchnet as sn
 from scratchnet.optimizers import SGD, Adagrad, Adam
 from scratchnet.schedules import inverse_square_root
 
@@ -335,3 +337,110 @@ def test_each_number_of_the_long_games_is_looked_at(name):
     factor = 0.0 if name.endswith("x") else 0.5 if "Adam:" in name else 10
     for wrong in (factor * found[name][0], float("nan")):
         assert failed(regret.check_regret(found | {name: [wrong]}, "full")), (name, wrong)
+
+
+def test_each_number_has_the_seconds_since_the_one_before(monkeypatch):
+    """The clock goes on by a second whenever it is looked at."""
+    monkeypatch.setattr("properties.claims.time.perf_counter", itertools.count().__next__)
+    assert [row["seconds"] for row in timed(lambda: iter((1.0, 2.0, 3.0)))] == [1, 1, 1]
+
+
+def test_a_task_that_was_cut_off_is_measured_anew(tmp_path):
+    table = Table(tmp_path / "rows.csv", COLUMNS, KEY)
+    table.add({"claim": "c", "setting": "a", "seed": 0, "number": 1.0, "seconds": 0, "cpu_seconds": 0})
+    measure(table, [Claim("c", lambda run: [Task(("a", "b"), lambda: (1.0, 2.0))], None)], [Run()])
+    table.add({"claim": "d", "setting": "a", "seed": 0, "number": 9.0, "seconds": 0, "cpu_seconds": 0})
+    assert numbers_of(table, "c") == {"a": [1], "b": [2]}
+
+
+def test_a_game_ends_where_its_path_does():
+    path = np.empty(4)
+    last, _ = loops.play(path, regret.cyclic(3, 1, 3, 20), loops.ADAGRAD, 0.5, 0.0, 0.1)
+    assert path[-1] == last and (np.abs(path) <= 1).all()
+
+
+def test_a_method_is_given_the_jump_after_the_steps_before_it():
+    """Gradient descent, once more by hand with the same noise."""
+    x, rng = np.zeros(10), np.random.default_rng(0)
+    for t in itertools.count(1):
+        x -= 0.1 * (x - (5 if t > 20 else 0) + rng.standard_normal(10))
+        if t > 20 and np.abs(x - 5).mean() < 0.5:
+            break
+    assert loops.settle(np.random.default_rng(0), loops.SGD, 0.1, 20, 1.0, 1000) == t - 20
+
+
+def test_the_first_step_of_adam_under_heavy_tails_is_alpha():
+    _, most = noise.heavy(Adam, 0.5, 1, seed=0)
+    assert most == pytest.approx(1)
+
+
+def test_each_seed_has_noise_of_its_own():
+    tails = {"SGD": (SGD, 0.1)}
+    tasks = [task for seed in (0, 1) for task in noise.heavy_tasks(Run("smoke", seed), tails)]
+    assert len({tuple(task.measure()) for task in tasks}) == 6
+
+
+def test_the_rare_slope_comes_once_in_a_hundred():
+    slopes = regret.drawn(200_000, seed=0)
+    assert set(slopes) == {1010, -10}
+    assert np.mean(slopes > 0) == pytest.approx(0.01, rel=0.1)
+
+
+def test_features_are_scaled_from_e_to_the_minus_3_to_e_cubed():
+    x, _ = rescaling.regression(20_000, 7)
+    assert x.std(axis=0) == pytest.approx(np.exp(np.linspace(-3, 3, 7)), rel=0.05)
+
+
+def test_each_seed_has_its_best_rate():
+    found = {rescaling.name_of("Adam", 1, rate): [abs(i - 3), abs(i - 8)] for i, rate in enumerate(rescaling.RATES)}
+    assert [rescaling.best_rate(found, "Adam", 1, seed) for seed in (0, 1)] == [3, 8]
+
+
+def test_of_half_decades_the_best_is_named(monkeypatch):
+    assert sparse.half_decades(-2, 4) == (0.1, 0.31622777, 1.0, 3.16227766)
+    monkeypatch.setattr(sparse, "dropout_cost", lambda make, rate, run: abs(rate - 0.9))
+    (task,) = sparse.sparse_tasks(Run("full"), {"Adam": (Adam, float, sparse.half_decades(-2, 4))})
+    assert list(task.measure()) == [pytest.approx(0.1), 1.0]
+
+
+def test_paths_start_at_1_and_their_largest_difference_counts():
+    assert steps.path(SGD(np.zeros(2), lr=1e-30), 1, seed=0).tolist() == [[1, 1]]
+    assert steps.distance(np.array([0.0, 0, 1]), np.array([0.0, 4, 1])) == 1
+
+
+def test_the_gradient_is_timed_apart_from_the_step(monkeypatch):
+    """The clock goes on by a second in the gradient and by three in the step."""
+    times = itertools.accumulate(itertools.cycle((0, 1, 3)))
+    monkeypatch.setattr("properties.cost.time.perf_counter", times.__next__)
+    assert list(cost.time_step(SMOKE)) == [1000, 3000, 3]
+
+
+def test_averaging_is_measured_beside_training_and_leaves_it_alone():
+    """Once more by hand, without the average."""
+    x, y, batch_size = training.data_of(SMOKE)
+    net = training.model(x, 0)
+    adam, ratios, costs = Adam(net.params, 1e-2), [], []
+    for epoch in range(training.epochs_of(SMOKE)):
+        for xb, yb in sn.data.batches(x, y, batch_size, 0, epoch):
+            net.backward(sn.softmax_cross_entropy(net.forward(xb, train=True), yb)[1])
+            adam.step(net.grads)
+            ratios.append(training.signal_to_noise(adam))
+        costs.append(sn.evaluate(net, x, y)[0])
+    start, *found = training.follow(SMOKE)
+    assert start == pytest.approx(np.mean(ratios[:10]))
+    assert found[::3] == costs
+    assert found[2::3] == pytest.approx(np.mean(np.reshape(ratios, (len(costs), -1)), axis=1))
+    assert found[1] != costs[0]
+
+
+def test_the_cost_of_a_rate_is_that_of_the_last_epoch():
+    x, y, batch_size = training.data_of(SMOKE)
+    net = training.model(x, 0)
+    rows = sn.train(net, Adam(net.params, 0.01), x, y, 3, batch_size, 0).history.rows
+    assert training.final_cost(Adam, 0.01, SMOKE) == rows[-1]["loss"]
+
+
+def test_errors_of_the_noisy_quadratic_are_those_after_4000_steps():
+    """Of theta as they then stay; of the average long after it has left the start."""
+    plain, averaged, _ = training.noisy_quadratic(SMOKE)
+    assert 0.02 < plain < 0.06 and averaged < 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from paper import curves, options, picture
 from paper.checks import conclude, holds, within
 from paper.curves import Curve, Task, series, train_curves
 from paper.digitised import paper_curves
+from paper.figure import check_smoke
 from paper.nesterov import SutskeverNesterov
 from paper.search import COLUMNS as SEARCH_COLUMNS
 from paper.search import KEY as SEARCH_KEY
@@ -29,10 +31,10 @@ from paper.search import grid, search
 from paper.table import Table
 from processes import ROOT, import_path, run_experiment
 
-from scratchnet import Sequential
+from scratchnet import Sequential, evaluate, threads, train
 from scratchnet.data import load
 from scratchnet.files import locked
-from scratchnet.layers import Conv2d, Dense, Flatten, ReLU
+from scratchnet.layers import Conv2d, Dense, Dropout, Flatten, ReLU
 from scratchnet.models import logistic
 from scratchnet.optimizers import SGD, Adam
 from scratchnet.schedules import inverse_square_root
@@ -420,3 +422,95 @@ def test_whitened_images_have_neither_scale_nor_correlation():
     values = np.linalg.eigvalsh(np.cov(rows.T))
     assert np.allclose(np.linalg.eigvalsh(covariance), values / (values + whitening.RAISED), atol=1e-3)
     assert abs(covariance - np.diag(np.diag(covariance))).max() < 0.3 * abs(np.cov(rows.T)).max()
+
+
+def test_a_curve_is_what_its_task_and_settings_say(tmp_path):
+    """Trained once more by hand: weights and order from the seed, rate, penalty and dropout of the curve."""
+
+    def layers(dropout):
+        return [Flatten(), *([Dropout(0.5)] if dropout else []), Dense(10)]
+
+    task = replace(digits_task(1), make_layers=layers, weight_decay=0.1, clean_rows=100)
+    curve = Curve("Adam", Adam, [], schedule=inverse_square_root, dropout=True)
+    table = new_table(tmp_path)
+    train_curves(task, [curve], {"Adam": {"lr": 0.1}}, [1], table, 1)
+    x, y = task.train.x, task.train.y
+    net = Sequential(layers(True), task.input_shape, seed=1)
+    (row,) = train(net, Adam(net.params, inverse_square_root(0.1), weight_decay=0.1), x, y, 1, 128, 1).history.rows
+    (found,) = table
+    assert found["cost"] == row["loss"]
+    assert found["clean_cost"] == evaluate(net, x[:100], y[:100])[0]
+    assert found["test_accuracy"] == evaluate(net, task.test.x, task.test.y)[1]
+
+
+def test_a_curve_that_diverges_ends_at_that_epoch_and_stays_as_it_is(tmp_path, capsys):
+    curve, settings, table = Curve("SGDNesterov", SGD, []), {"SGDNesterov": {"lr": 1e38}}, new_table(tmp_path)
+    with np.errstate(all="ignore"):
+        train_curves(digits_task(3), [curve], settings, [0], table, 1)
+    assert [row["epoch"] for row in table] == [0]
+    capsys.readouterr()
+    train_curves(digits_task(3), [curve], settings, [0], table, 1)
+    assert "diverged" not in capsys.readouterr().err
+
+
+def test_a_search_looks_at_the_trials_of_its_task_alone(tmp_path):
+    """And each begins at the weights of seed 0."""
+    task, curve = (
+        replace(digits_task(1), make_layers=lambda dropout: [Flatten(), Dense(10)]),
+        Curve("Adam", Adam, grid(lr=[1e-5, 0.01])),
+    )
+    searched = Table(tmp_path / "search.csv", SEARCH_COLUMNS, SEARCH_KEY)
+    assert search(task, [curve], searched, 1) == {"Adam": {"lr": 0.01}}
+    slow = next(row for row in searched if "1e-05" in row["settings"])
+    net = Sequential(task.make_layers(False), task.input_shape, seed=0)
+    assert slow["cost"] == train(net, Adam(net.params, 1e-5), task.train.x, task.train.y).history.rows[0]["loss"]
+    for other in ({"epochs": 2}, {"rows": 7}):
+        searched.add(slow | {"cost": -1.0} | other)
+    assert search(task, [curve], searched, 1) == {"Adam": {"lr": 0.01}}
+
+
+def test_a_row_that_is_too_short_is_refused_and_one_that_is_there_not_added(tmp_path):
+    path = tmp_path / "a.csv"
+    table = Table(path, ["x", "y"], ["x"])
+    for _ in range(2):
+        table.add({"x": 1, "y": 2})
+    assert path.read_text() == "x,y\n1,2\n"
+    for line in ("2", "2,3,4"):
+        path.write_text(f"x,y\n{line}\n")
+        with pytest.raises(ValueError, match="line 2: expected 2 cells"):
+            Table(path, ["x", "y"], ["x"])
+
+
+@pytest.mark.skipif(threads.available_threads() < 2, reason="needs two threads")
+def test_the_caller_gets_its_threads_back():
+    before = threads.get_threads()
+    with curves.same_threads_after():
+        threads.set_threads(1 if before > 1 else 2)
+    assert threads.get_threads() == before
+
+
+def test_a_smoke_run_fails_with_any_seed_whose_cost_rises():
+    costs, accuracies = {"Adam": np.array([[2.0, 1.0], [1.0, 2.0]])}, {"Adam": np.ones((2, 2))}
+    assert not check_smoke(costs, accuracies)[0].held
+    assert check_smoke({"Adam": costs["Adam"][:1]}, accuracies)[0].held
+
+
+def test_a_record_adds_up_both_kinds_of_seconds(tmp_path):
+    args = argparse.Namespace(out=tmp_path, mode="full", seed=[0], threads=1)
+    options.write_record(args, "mnist_mlp", [{"seconds": 1.0, "cpu_seconds": 2.0}] * 3, epochs=4)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["seconds"], record["cpu_seconds"], record["epochs"]) == (3, 6, 4)
+
+
+def test_what_is_measured_is_checked_in_a_full_run(tmp_path):
+    counted = Curve("Adam", Adam, grid(lr=[0.01]), measures={"steps": lambda net, optimizer: optimizer.t})
+    figure = replace(
+        mnist_logistic.FIGURE,
+        curves=[counted],
+        more=[],
+        make_tasks=lambda args: (digits_task(1), digits_task(1)),
+        check=lambda costs, accuracies: [],
+        draw=lambda path, costs: None,
+        check_measures=lambda found: [within("steps", float(found["steps"]["Adam"][0, -1]), 13)],
+    )
+    assert figure.main(["--out", str(tmp_path), "--threads", "1"]) == 1  # it has 12

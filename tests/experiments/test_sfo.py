@@ -292,3 +292,95 @@ def csv_rows(text: str, folder) -> list[dict]:
     path = folder / "read.csv"
     path.write_text(text)
     return Table(path, figure.COLUMNS, ("curve", "seed", "pass")).rows
+
+
+def nothing(x: np.ndarray, i: int) -> tuple[float, np.ndarray]:
+    return 0.0, x
+
+
+def test_a_step_is_neither_nothing_nor_longer_than_ten_average_ones():
+    functions = Quadratics(3, 5)
+    sfo = run(SFO(functions.start, 3, functions), 3)
+    for curvature, length in ((1e-9, 10 * 1e-3), (1e20, 1e-8)):
+        sfo.mean_length = 1e-3
+        sfo._move(curvature * np.eye(5))
+        assert np.linalg.norm(sfo.at - sfo.before) == pytest.approx(length)
+
+
+def test_after_a_failure_steps_grow_back_in_some_passes():
+    functions = Quadratics(6, 10)
+    sfo = run(SFO(functions.start, 6, functions), 8)
+    sfo.step_scale, failures = 0.5, sfo.failures
+    sfo.step()
+    assert sfo.failures == failures
+    assert sfo.step_scale == pytest.approx(0.5 + 0.5 / 6)
+
+
+def test_a_function_seen_once_is_assumed_as_bent_as_the_others():
+    sfo = SFO(np.zeros(4), 3, nothing)
+    sfo.active[:], sfo.seen[:2], sfo.floors[:2] = True, 2, (3, 5)
+    assert sfo._typical_curvature(2) == pytest.approx(4)
+
+
+def test_a_new_function_fails_above_three_deviations():
+    sfo = SFO(np.zeros(4), 5, nothing)
+    sfo.active[:], sfo.seen[:4], sfo.values[:4] = True, 2, (0, 1, 2, 3)
+    assert [bool(sfo._failed(4, 1.5 + k * 1.25**0.5)) for k in (2.99, 3.01)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("apart", "since", "failed", "grows"),
+    [(1.7, 0, False, False), (1.8, 0, False, True), (0, 2, False, False), (0, 3, False, True), (0, 0, True, True)],
+)
+def test_a_function_joins_when_the_mean_gradient_is_noise_or_a_pass_is_over(apart, since, failed, grows):
+    """Gradients (1, 0) and (1, +-apart): the squared error of their mean is apart^2 / 3."""
+    sfo = SFO(np.zeros(2), 4, nothing)
+    sfo.active[:3], sfo.seen[:3], sfo.since_growth = True, 2, since
+    sfo.slopes[:3] = [(1, apart), (1, -apart), (1, 0)]
+    sfo._grow(failed, np.eye(2))
+    assert (sfo.active[3], sfo.since_growth) == (grows, 0 if grows else since)
+
+
+def test_ten_pairs_of_each_function_are_kept_and_are_its_curvature():
+    functions = Quadratics(2, 4)
+    sfo = run(SFO(functions.start, 2, functions), 30)
+    assert sfo.pairs.tolist() == [10, 10] and sfo.moves.any(axis=2).all()
+    for i in range(2):
+        np.testing.assert_allclose(sfo.moves[i] @ functions.a[i], sfo.changes[i], atol=1e-9)
+    sfo.weights[0] = 7
+    sfo._remember(0, np.ones(4), functions.a[0] @ np.ones(4))
+    _, rows, weights = fit_hessian(sfo.moves[0], sfo.changes[0])
+    np.testing.assert_array_equal(sfo.weights[0], np.append(weights, np.zeros(20 - len(rows))))
+
+
+def test_a_collapse_turns_every_vector_that_is_kept():
+    functions = Quadratics(10, 300)
+    sfo = run(SFO(functions.start, 10, functions), 3)
+    names, basis = ("at", "before", "points", "slopes", "moves", "changes", "rows"), sfo.basis
+    whole = {name: getattr(sfo, name)[..., : basis.size] @ basis.vectors[: basis.size] for name in names}
+    sfo._rotate(basis.collapse(np.vstack([sfo.slopes, sfo.points, sfo.at])))
+    for name in names:
+        want = whole[name] @ basis.vectors[: basis.size].T
+        np.testing.assert_allclose(getattr(sfo, name)[..., : basis.size], want, atol=1e-9)
+
+
+def test_a_pair_of_negative_curvature_is_left_out_and_no_hessian_is_worse_than_1e8():
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((12, 12))
+    hessian, moves = root @ root.T + np.eye(12), rng.standard_normal((4, 12))
+    bent = moves @ hessian
+    bent[-1] *= -1
+    floor, rows, weights = fit_hessian(moves, bent)
+    np.testing.assert_allclose((floor * np.eye(12) + rows.T * weights @ rows) @ moves[-2], bent[-2], rtol=1e-6)
+    floor, _, weights = fit_hessian(np.eye(2), np.diag([1.0, 1e10]))
+    assert (floor + weights).max() <= 1e8 * (floor + weights).min()
+
+
+def test_a_coin_decides_between_two_distances():
+    functions = Quadratics(6, 10)
+    sfo = run(SFO(functions.start, 6, functions), 8)
+    tosses, own = [], sfo._times_own
+    sfo._times_own = lambda vectors: (tosses.append(0), own(vectors))[1]
+    for _ in range(100):
+        sfo._choose()
+    assert 30 < len(tosses) < 70
