@@ -407,7 +407,8 @@ def test_a_run_follows_its_folder_of_data_to_another_place(here, capsys):
     assert main(["train", "--resume", "run", "--quiet"]) == 1
     assert "is not there any more; name its new place with --data" in capsys.readouterr().err
     assert main(["train", "--resume", "run", "--data", "moved", "--quiet"]) == 0
-    assert capsys.readouterr().out == printed
+    accuracy = printed.split("(")[0]
+    assert capsys.readouterr().out.startswith(accuracy)
     assert main(["train", "--resume", "run", "--data", "digits", "--quiet"]) == 1
 
 
@@ -428,8 +429,8 @@ def test_a_run_is_saved_though_nobody_reads_what_it_says(here):
     before = load_checkpoint("run/checkpoint.safetensors").progress
     process.stderr.close()
     process.send_signal(signal.SIGTERM)
-    process.stdout.read()
-    assert process.wait(timeout=120) == 130
+    with process.stdout:
+        assert process.wait(timeout=120) == 130
     after = load_checkpoint("run/checkpoint.safetensors").progress
     assert (after["epoch"], after["batch"]) > (before["epoch"], before["batch"])
 

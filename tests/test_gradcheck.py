@@ -97,12 +97,12 @@ def test_dense_of_any_size(rows, features, units, bias, seed):
 )
 def test_windows_of_any_size(rows, shape, kernel, stride, padding, kind, seed):
     try:
-        layer = kind(2, kernel, stride, padding) if kind is Conv2d else kind(kernel, stride, padding)
+        layer = Conv2d(2, kernel, stride=stride, padding=padding) if kind is Conv2d else kind(kernel, stride, padding)
         net = Sequential([Tanh(), layer], shape)
     except ValueError:
         reject()  # a misfit; were all refused, hypothesis would fail
     assert net.output_shape
-    layer = kind(2, kernel, stride, padding) if kind is Conv2d else kind(kernel, stride, padding)
+    layer = Conv2d(2, kernel, stride=stride, padding=padding) if kind is Conv2d else kind(kernel, stride, padding)
     report = check([Tanh(), layer], shape, rows, seed)
     assert report.passed, report
 
