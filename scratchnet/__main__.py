@@ -109,7 +109,7 @@ def command_evaluate(parsed: argparse.Namespace) -> int:
     """Measure a run's net on the test set of its data, or of other data with the same shape."""
     run = Run.open(parsed.run, parsed.data, parsed.data_dir)
     if parsed.data is None and not run.same_data:
-        print(f"note: {run.config.data} has changed since the run began", file=sys.stderr)
+        _tell(f"note: {run.config.data} has changed since the run began")
     print(f"{run.config.model} trained on {run.config.data} for {_where(run)}")
     _print_test(run)
     return 0
@@ -278,7 +278,7 @@ def _draw(run: Run, say: Callable[..., None]) -> None:
 
 
 def _fail(reason: object, code: int) -> int:
-    print(f"scratchnet: {reason}", file=sys.stderr)
+    _tell(f"scratchnet: {reason}")
     return code
 
 

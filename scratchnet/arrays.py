@@ -136,8 +136,8 @@ def check_in_place(name: str, array: Any, shape: tuple[int | None, ...] | None =
 def check_same_shape(name: str, array: np.ndarray, other_name: str, other: np.ndarray) -> None:
     """Refuse two arrays of unequal shape, naming both."""
     if array.shape != other.shape:
-        axis = other.shape == (*array.shape, 1)
-        remedy = "add the axis with [:, None]" if axis and array.ndim == 1 else "nothing is broadcast; reshape it"
+        lacks_one = other.shape == (*array.shape, 1)
+        remedy = "add the axis with [..., None]" if lacks_one else "nothing is broadcast; reshape it"
         raise ValueError(
             f"{name}: expected the shape of {other_name}, {show_shape(other.shape)}, got {show_shape(array.shape)}; "
             f"{remedy}"

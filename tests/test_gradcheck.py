@@ -193,13 +193,15 @@ def test_a_planted_error_is_caught_along_random_directions():
     assert not check_gradients(net, losses.softmax_cross_entropy, x, labels, max_coordinates=100).passed
 
 
-def test_a_planted_error_in_one_number_is_caught():
+@pytest.mark.parametrize("factor", [1.001, 1.00001])
+def test_a_planted_error_in_one_number_is_caught(factor):
+    """Of a hundred-thousandth, too: the largest error counts, while the mean over 20 numbers would pass."""
     net = Sequential([Dense(5), Tanh(), Dense(3)], (4,), dtype="float64")
     original = net.layers[0]._backward
 
     def planted(dy, kept, input_gradient):
         dx = original(dy, kept, input_gradient)
-        net.layers[0].dweight[np.unravel_index(np.abs(net.layers[0].dweight).argmax(), (4, 5))] *= 1.001
+        net.layers[0].dweight[np.unravel_index(np.abs(net.layers[0].dweight).argmax(), (4, 5))] *= factor
         return dx
 
     net.layers[0]._backward = planted
@@ -336,21 +338,6 @@ def test_a_kink_nearby_is_avoided_by_a_smaller_step():
     net = Sequential([ReLU(), Dense(2)], (3,), dtype="float64")
     report = check_gradients(net, losses.softmax_cross_entropy, np.full((2, 3), 1e-4), np.array([0, 1]))
     assert report.passed and sum(row.skipped for row in report.rows) == 0
-
-
-def test_a_small_error_in_one_number_is_caught():
-    """The largest error counts: the mean over 20 numbers would pass."""
-    net = Sequential([Dense(5), Tanh(), Dense(3)], (4,), dtype="float64")
-    original = net.layers[0]._backward
-
-    def planted(dy, kept, input_gradient):
-        dx = original(dy, kept, input_gradient)
-        net.layers[0].dweight[np.unravel_index(np.abs(net.layers[0].dweight).argmax(), (4, 5))] *= 1.00001
-        return dx
-
-    net.layers[0]._backward = planted
-    x, labels = np.random.default_rng(0).standard_normal((3, 4)), np.array([0, 1, 2])
-    assert not check_gradients(net, losses.softmax_cross_entropy, x, labels).passed
 
 
 def test_a_large_array_is_checked_along_as_many_directions_as_asked_for():

@@ -48,13 +48,22 @@ def test_an_operation_on_one_floor_only_is_noticed():
     assert missing(planted, KERNELS, twin_cases.CASES) == ["planted"]
 
 
-def test_the_package_lists_every_operation():
+def public(floor):
+    """(home, name, value) of what is public in the files that both floors have."""
     for module in pkgutil.iter_modules(reference.__path__):
-        if module.name != "windows":  # its functions are what operations are made of
-            home = f"{reference.__name__}.{module.name}"
-            for name, value in vars(importlib.import_module(home)).items():
-                if not name.startswith("_") and getattr(value, "__module__", "") == home:
-                    assert REFERENCE.get(name) is value, f"{home}.{name} is not listed"
+        home = f"{floor.__name__}.{module.name}"
+        for name, value in vars(importlib.import_module(home)).items():
+            if module.name != "windows" and not name.startswith("_") and getattr(value, "__module__", "") == home:
+                yield home, name, value
+
+
+def test_the_packages_list_every_operation():
+    """In kernels/ also what operations share is public; that is no kernel and has no equation in reference/."""
+    for home, name, value in public(reference):
+        assert REFERENCE.get(name) is value, f"{home}.{name} is not listed"
+    for home, name, value in public(kernels):
+        if isinstance(value, Kernel) or f"reference.{name}" in (inspect.getdoc(value) or ""):
+            assert KERNELS.get(name) is value, f"{home}.{name} is not listed"
 
 
 @pytest.mark.parametrize("name", NAMES)

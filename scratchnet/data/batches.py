@@ -105,13 +105,13 @@ def count_batches(rows: int, batch_size: int) -> int:
     return -(-rows // check_integer("count_batches: batch_size", batch_size, minimum=1))
 
 
-def scale(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
+def scale(images: np.ndarray | Rows, dtype: str = "float32") -> np.ndarray:
     """Turn pixels into floats.
 
         y = x / 255          0 -> 0, 255 -> 1 exactly
 
     Args:
-        images: uint8, any shape. Read.
+        images: uint8, any shape; or Rows of such an array. Read.
         dtype: "float32" or "float64".
 
     Returns:

@@ -49,7 +49,7 @@ def common_shape(source: Source) -> Shape:
     size, channels = None, 1
     for split in source.splits:
         for row, cell in enumerate(source.cells(split)):
-            where = f"{source.name}: {split} row {row}"
+            where = _place(f"{source.name}: {split}", row, cell)
             image = open_image(cell, where)
             if size is None:
                 size, first = image.size, where
@@ -70,8 +70,6 @@ def open_image(cell: Any, where: str) -> Any:
 
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
         raise ValueError(f"{where}: expected an image, got none; remove the row")
-    if cell["path"]:
-        where = f"{where} ({cell['path']})"
     try:
         content = Path(cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
         image = Image.open(io.BytesIO(content))
@@ -85,6 +83,12 @@ def open_image(cell: Any, where: str) -> Any:
     return turned
 
 
+def _place(shown: str, row: int, cell: Any) -> str:
+    """How messages call an image: by its row, and by its file where it has one."""
+    path = cell["path"] if cell else None
+    return f"{shown} row {row} ({path})" if path else f"{shown} row {row}"
+
+
 def _reason(error: BaseException) -> str:
     """What Pillow says, less the place in memory that it read from."""
     return "unknown content" if "cannot identify image file" in str(error) else str(error)
@@ -95,7 +99,8 @@ def _decode(cells: Iterable[Any], shape: Shape, shown: str) -> Iterator[np.ndarr
     block = np.empty((BLOCK, *shape), np.uint8)
     filled = 0
     for row, cell in enumerate(cells):
-        block[filled] = _pixels(open_image(cell, f"{shown} row {row}"), shape, f"{shown} row {row}")
+        where = _place(shown, row, cell)
+        block[filled] = _pixels(open_image(cell, where), shape, where)
         filled += 1
         if filled == BLOCK:
             yield block
