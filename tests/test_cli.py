@@ -422,16 +422,18 @@ def test_the_file_in_a_run_is_not_taken_for_its_folder(here, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
 def test_a_run_is_saved_though_nobody_reads_what_it_says(here):
-    process = scratchnet_command("train", "--epochs", "100000", "--quiet", "--out", "run", cwd=here)
-    history = Path("run/history.csv")
-    while not (history.exists() and history.read_text().count("\n") > 1) and process.poll() is None:
+    endless = ["train", "--epochs", "100000", "--batch-size", "1", "--quiet", "--out", "run"]
+    process = scratchnet_command(*endless, cwd=here)
+    saved = Path("run/checkpoint.safetensors")
+    while not (saved.exists() and load_checkpoint(saved).progress["epoch"]) and process.poll() is None:
         time.sleep(0.02)
-    before = load_checkpoint("run/checkpoint.safetensors").progress
+    before = load_checkpoint(saved).progress
+    time.sleep(0.2)  # so that it has trained on since
     process.stderr.close()
     process.send_signal(signal.SIGTERM)
     with process.stdout:
         assert process.wait(timeout=120) == 130
-    after = load_checkpoint("run/checkpoint.safetensors").progress
+    after = load_checkpoint(saved).progress
     assert (after["epoch"], after["batch"]) > (before["epoch"], before["batch"])
 
 
