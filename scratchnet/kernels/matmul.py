@@ -224,18 +224,20 @@ def _run_down(multiply, c, a, tiles_of_a, b, b_row, edge, j, lanes, first, last,
     if not plan.tile_step:  # a is read where it lies
         a_row, a_k = (1, m) if plan.turn_a else (a.shape[1], 1)
         a_at, tile_step = a.ctypes.data, plan.rows * a_row
-    one, zeros = plan.constants, plan.constants + size
+    one, zeros, vectors = plan.constants, plan.constants + size, plan.vectors
+    while vectors > 1 and 2 * lanes <= vectors * plan.vector:  # a last panel of few columns takes a narrower tile
+        vectors //= 2
     start = edge if plan.use in (ADD, RECTIFY) else zeros
     for t in range(first, last):
         to = c.ctypes.data + size * (t * plan.rows * n + j)
         d, d_row = (start, 0) if k0 == 0 else (to, n)
         call(
-            multiply, min(plan.rows, m - t * plan.rows), plan.vectors, to, n, d, d_row,
+            multiply, min(plan.rows, m - t * plan.rows), vectors, to, n, d, d_row,
             a_at + size * (t * tile_step + k0 * a_k), a_row, 0, a_k, b, b_row, lanes, 1, count,
         )  # fmt: skip
     if plan.use == COLLECT and first == 0:  # a row of ones times b
         d = zeros if k0 == 0 else edge
-        call(multiply, 1, plan.vectors, edge, 0, d, 0, one, 0, 0, 0, b, b_row, lanes, 1, count)
+        call(multiply, 1, vectors, edge, 0, d, 0, one, 0, 0, 0, b, b_row, lanes, 1, count)
 
 
 @helper

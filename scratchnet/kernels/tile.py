@@ -56,7 +56,9 @@ class Shape(NamedTuple):
 
 @functools.cache
 def shapes(dtype: np.dtype[Any]) -> tuple[Shape, ...]:
-    """The tiles of this processor, narrow and tall to wide, whose sums fill the registers that a row of B leaves."""
+    """The tiles of this processor, whose sums fill the registers that a row of B leaves: each twice as wide as the one
+    before, and at most as tall.
+    """
     unit = vector_unit()
     sizes = ((12, 1), (12, 2), (6, 4)) if unit.registers == 32 else ((12, 1), (6, 2))
     return tuple(Shape(*size, unit.bytes // dtype.itemsize) for size in sizes)
