@@ -79,8 +79,10 @@ def plot_roofline(
     lines = [f"{point.number:>3} {point.name}" for point in points]
     half = -(-len(lines) // 2) if len(lines) > 40 else len(lines)
     for column, part in enumerate((lines[:half], lines[half:])):
-        text = "\n".join(part)
-        figure.text(0.57 + 0.22 * column, 0.95, text, fontsize=7, family="monospace", va="top", linespacing=1.5)
+        figure.text(
+            0.57 + 0.22 * column, 0.95, "\n".join(part),
+            fontsize=7, family="monospace", va="top", linespacing=min(1.5, 80 / half),
+        )  # fmt: skip
     figure.savefig(path)
 
 
