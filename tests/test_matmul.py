@@ -66,8 +66,11 @@ def test_integers_are_multiplied_exactly(m, k, n, layout, dtype, seed):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("m", "k", "n"),
-    [(128, 300, 200), (300, 128, 400), (500, 257, 10), (13, 400, 700), (513, 300, 77), (70, 300, 1024)],
-)
+    [
+        (128, 300, 200), (300, 128, 400), (500, 257, 10), (13, 400, 700), (513, 300, 77), (70, 300, 1024),
+        (26, 1024, 1024), (30, 600, 900),
+    ],
+)  # fmt: skip
 def test_large_products(m, k, n, layout, dtype):
     a, b, bias = operands(m, k, n, layout, dtype)
     c = np.full((m, n), np.nan, dtype)
@@ -280,7 +283,7 @@ def test_the_tile_is_described_in_words():
     unit, wide = vectors.vector_unit(), tile.shapes(np.dtype(np.float32))[-1]
     words = tile.describe_tile()
     assert words.startswith(unit.name)
-    assert f"{unit.bytes // 4} float32 lanes, {wide.rows} x {wide.vectors} vectors" in words
+    assert f"{unit.bytes // 4} float32 lanes, " in words and f"{wide.rows} x {wide.vectors} vectors" in words
 
 
 def test_without_fused_instructions_a_product_is_added_apart(monkeypatch):

@@ -13,8 +13,9 @@ left: not all are equally fast.
                 run its tiles down the rows: each adds to c what the block gives
             after the last block: do what is left to do at the product's edge, while the strip is in the cache
 
-Packing 4 MB takes a twelfth of the time of a product with 128 rows; to read rows of b that lie pages apart would take
-more. With one row packing would be most of the time, so where c has few rows, b's whole panels are read where they lie.
+Packing takes a twelfth of the time of a product with 128 rows, and with one row it would be most of it. So where c has
+few rows, or some and b is so small that a cache may still hold it, b's whole panels are read where they lie. Out of
+memory they come faster by packing, which asks for many rows ahead.
 
 Each element is summed by one thread, in an order that depends on nothing but K. So the bits are the same however many
 threads there are, whichever tasks they get.
@@ -34,8 +35,11 @@ from scratchnet.kernels.memory import call, clear, next_task
 
 STRIP = 256  # bytes of a row of b that are packed at once
 BLOCK, PANEL = 1024, 1 << 16  # the numbers of K in a block, and the bytes of it in a panel, at most
-PACK_FROM = 3  # panels: where more than so many read a turned a, packing it pays
+PACK_FROM = 6  # panels: where more than so many read a turned a, packing it pays
 IN_PLACE = 2  # rows of tiles, at most, for which b is not packed: these few take 0.4 to 0.9 of the time so
+IN_PLACE_SMALL = 12  # the same where b has at most SMALL bytes, and its panels are wider than a line of memory
+SMALL, LINE = 1 << 21, 64
+PAGE = 4096  # bytes: numbers so far apart compete for 8 places in the first cache
 TILES_TOGETHER = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
 TASKS = 4  # for each thread, where there are as many strips
 COUNTER = 128  # bytes of the workspace for the number of tasks taken, which shares no line with the rest
@@ -115,7 +119,9 @@ def plan(
 
     `use` is one of NOTHING ... COLLECT. It is here because numba compiles a function anew for each constant.
     """
-    rows, vectors, vector = tile.shape_for(n, dtype)
+    # a high tile reads b half as often as a wide one; but 12 rows of a or c that compete for 8 places would not stay
+    compete = n * dtype.itemsize % PAGE == 0 or (not turn_a and k * dtype.itemsize % PAGE == 0)
+    rows, vectors, vector = tile.shape_for(n, dtype, most=4 if compete else 2)
     width = vectors * vector
     block = min(BLOCK, PANEL // (width * dtype.itemsize))
     block = -(-k // max(1, -(-k // block)))  # of equal size
@@ -125,7 +131,8 @@ def plan(
     strips = -(-n // (panels * width))
     tasks = strips if strips >= TASKS * slots else slots
     tiles = -(-m // rows)
-    in_place = not turn_b and m <= IN_PLACE * rows
+    small = k * n * dtype.itemsize <= SMALL and width * dtype.itemsize > LINE
+    in_place = not turn_b and tiles <= (IN_PLACE_SMALL if small else IN_PLACE)
     sizes = np.array(
         Plan(
             tile.one_and_zeros(dtype).ctypes.data, use, turn_a, turn_b, block, panel, panels, tile_step,

@@ -64,9 +64,10 @@ def shapes(dtype: np.dtype[Any]) -> tuple[Shape, ...]:
     return tuple(Shape(*size, unit.bytes // dtype.itemsize) for size in sizes)
 
 
-def shape_for(lanes: int, dtype: np.dtype[Any]) -> Shape:
-    """The narrowest tile that is wide enough for rows of so many numbers, or else the widest."""
-    return next((s for s in shapes(dtype) if s.vectors * s.lanes >= lanes), shapes(dtype)[-1])
+def shape_for(lanes: int, dtype: np.dtype[Any], most: int = 4) -> Shape:
+    """The narrowest tile that is wide enough for rows of so many numbers, or else the widest, of `most` vectors."""
+    fit = [shape for shape in shapes(dtype) if shape.vectors <= most]
+    return next((s for s in fit if s.vectors * s.lanes >= lanes), fit[-1])
 
 
 @functools.cache
@@ -78,10 +79,11 @@ def one_and_zeros(dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def describe_tile() -> str:
-    """The widest float32 tile in words, for `scratchnet doctor`."""
-    unit, wide = vector_unit(), shapes(np.dtype(np.float32))[-1]
+    """The wider float32 tiles in words, for `scratchnet doctor`."""
+    unit, sizes = vector_unit(), shapes(np.dtype(np.float32))
     fused = "" if unit.fused else ", multiply and add apart"
-    return f"{unit.name}, {wide.lanes} float32 lanes, {wide.rows} x {wide.vectors} vectors{fused}"
+    wide = " or ".join(f"{shape.rows} x {shape.vectors}" for shape in sizes if shape.vectors > 1)
+    return f"{unit.name}, {sizes[0].lanes} float32 lanes, {wide} vectors{fused}"
 
 
 # --- the tile ----------------------------------------------------------------------------------------------------
