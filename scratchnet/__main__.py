@@ -21,6 +21,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import scratchnet
 from scratchnet import threads
 from scratchnet.checkpoint import CheckpointError
 from scratchnet.data import SHORT_NAMES, Dataset, check_name, load, slug
@@ -327,6 +328,7 @@ def _print_test(run: Run) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scratchnet", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"scratchnet {scratchnet.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:

@@ -71,8 +71,7 @@ def save_checkpoint(
         CheckpointError: the disk is full, the folder is missing, the file read-only, ...; an older file is untouched.
         TypeError: progress or config are no dicts, or hold what JSON can't.
     """
-    if not isinstance(net, Sequential):
-        raise TypeError(f"save_checkpoint: net: expected a Sequential behind the path, got {type(net).__name__}")
+    _check_owners("save_checkpoint", net, optimizer)
     for part, value in (("progress", progress), ("config", config)):
         if value is not None and not isinstance(value, dict):
             raise TypeError(f"save_checkpoint: {part}: expected a dict, got {type(value).__name__}")
@@ -141,11 +140,13 @@ def restore(checkpoint: Checkpoint, net: Sequential, optimizer: Optimizer | None
     """Put a checkpoint's state into a net (and optimizer) of the same make. Nothing is written unless everything fits.
 
     Raises:
-        CheckpointError: the net has other layers, shapes or dtype, or the optimizer is of another class.
-        TypeError: `checkpoint` is none.
+        CheckpointError: the net's parameters or state have other names, shapes or dtype, or the optimizer is of another
+            class. Layers without either, such as ReLU, are not in the file.
+        TypeError: an argument is not what it should be.
     """
     if not isinstance(checkpoint, Checkpoint):
         raise TypeError(f"restore: checkpoint: expected what load_checkpoint returns, got {type(checkpoint).__name__}")
+    _check_owners("restore", net, optimizer)
     targets = dict(net.parameters()) | {f"state/{name}": value for name, value in net.state().items()}
     found = {name: value for name, value in checkpoint.arrays.items() if not name.startswith("optimizer/")}
     for name in sorted(targets.keys() | found.keys()):
@@ -172,6 +173,13 @@ def restore(checkpoint: Checkpoint, net: Sequential, optimizer: Optimizer | None
             raise CheckpointError(checkpoint.path, f"made by another optimizer: {error}") from error
     for name, target in targets.items():
         target[...] = found[name]
+
+
+def _check_owners(name: str, net: Any, optimizer: Any) -> None:
+    if not isinstance(net, Sequential):
+        raise TypeError(f"{name}: net: expected a Sequential as second argument, got {type(net).__name__}")
+    if not isinstance(optimizer, (Optimizer, type(None))):
+        raise TypeError(f"{name}: optimizer: expected one such as Adam(net.params), got {type(optimizer).__name__}")
 
 
 def _describe(array: np.ndarray) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import check_integer, check_number, is_sparse
-from scratchnet.losses import on_floor
+from scratchnet.arrays import check_callable, check_integer, check_number, is_sparse
+from scratchnet.losses import check_returned, on_floor
 from scratchnet.network import Sequential, walk
 
 Loss = Callable[..., tuple[float, np.ndarray]]
@@ -108,6 +108,7 @@ def check_gradients(
     """
     if not isinstance(net, Sequential):
         raise TypeError(f"check_gradients: net: expected a Sequential, got {type(net).__name__}")
+    check_callable("check_gradients: loss", loss, "softmax_cross_entropy")
     check_integer("check_gradients: seed", seed, minimum=0)
     check_number("check_gradients: tolerance", tolerance, low=0, include_low=False)
     check_integer("check_gradients: max_coordinates", max_coordinates, minimum=0)
@@ -218,11 +219,12 @@ class _Probe:
 
     def _loss(self) -> float:
         self.restore()
-        return self.loss(self.net.forward(self.x, train=True), self.y)[0]
+        return check_returned("check_gradients: loss", self.loss(self.net.forward(self.x, train=True), self.y))[0]
 
     def _gradients(self) -> tuple[float, dict[str, np.ndarray]]:
         self.restore()
-        value, dy = self.loss(self.net.forward(self.x, train=True), self.y)
+        outputs = self.net.forward(self.x, train=True)
+        value, dy = check_returned("check_gradients: loss", self.loss(outputs, self.y))
         dx = self.net.backward(dy, input_gradient=not self.sparse)
         gradients = {name: gradient.copy() for name, gradient in self.net.gradients().items()}
         if dx is not None:

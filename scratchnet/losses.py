@@ -19,6 +19,7 @@ import inspect
 import math
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -205,6 +206,20 @@ def on_floor(loss: Callable[..., tuple[float, np.ndarray]], ops: ModuleType) -> 
         return loss
     takes = any(argument.name == "ops" or argument.kind is argument.VAR_KEYWORD for argument in arguments)
     return functools.partial(loss, ops=ops) if takes else loss
+
+
+def check_returned(name: str, returned: Any) -> tuple[float, np.ndarray]:
+    """(loss, gradient) as a loss of the user's returned them, the loss as a Python float: JSON can't hold NumPy's."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"{name}: expected one that returns (loss, gradient), got {type(returned).__name__}")
+    value, gradient = returned
+    try:
+        return float(value), gradient
+    except (TypeError, ValueError):
+        got = ", ".join(type(part).__name__ for part in returned)
+        raise TypeError(
+            f"{name}: expected one that returns (loss, gradient), a number and an array, got ({got})"
+        ) from None
 
 
 def _elementwise(

@@ -155,7 +155,17 @@ class Sequential:
 
     def state(self) -> dict[str, np.ndarray]:
         """What layers keep beside parameters (running statistics, counters), by name; write `[...] =` to restore."""
-        return {f"{name}.{key}": value for name, layer in walk(self.layers) for key, value in layer.state().items()}
+        state = {}
+        for name, layer in walk(self.layers):
+            for key, value in layer.state().items():
+                if type(value) is not np.ndarray or not value.dtype.isnative:
+                    got = getattr(value, "dtype", "no dtype")
+                    raise TypeError(
+                        f"Sequential: layer {name}, {layer!r}: expected state {key} as a NumPy array in native byte "
+                        f"order, got {type(value).__name__} ({got}); a number goes into np.zeros(()), written in place"
+                    )
+                state[f"{name}.{key}"] = value
+        return state
 
     def summary(self, batch_size: int = 128) -> str:
         """A table: layer, output shape, parameters, and the memory of a training step at `batch_size`.
@@ -200,7 +210,11 @@ class Sequential:
         for name, layer in walk(self.layers):
             if not isinstance(layer, Layer):
                 got = f"the class {layer.__name__}" if isinstance(layer, type) else repr(layer)
-                raise TypeError(f"Sequential: expected layer objects, got {got} as layer {name}; write e.g. ReLU()")
+                remedy = "put its layers in this list" if isinstance(layer, Sequential) else "write e.g. ReLU()"
+                raise TypeError(f"Sequential: expected layer objects, got {got} as layer {name}; {remedy}")
+            if not hasattr(layer, "_bound"):
+                kind = type(layer).__name__
+                raise TypeError(f"Sequential: layer {name}: expected {kind}.__init__ to call super().__init__() first")
             if id(layer) in seen or layer._bound:
                 raise ValueError(f"Sequential: layer {name}, {layer!r}, is used already; make a new one for each place")
             seen.add(id(layer))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from scratchnet.arrays import check_callable, check_integer, check_labels, check_number, show_kind, show_shape
 from scratchnet.data.batches import batches, count_batches
 from scratchnet.files import write_whole
-from scratchnet.losses import binary_cross_entropy, mse, on_floor, softmax_cross_entropy
+from scratchnet.losses import binary_cross_entropy, check_returned, mse, on_floor, softmax_cross_entropy
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Optimizer, clip_grad_norm
 
@@ -206,10 +206,15 @@ def evaluate(
 
     Arguments as `train`. Where y are float targets the accuracy is NaN.
     """
+    if not isinstance(net, Sequential):
+        raise TypeError(f"evaluate: net: expected a Sequential, got {type(net).__name__}")
+    check_callable("evaluate: loss", loss, "softmax_cross_entropy")
+    rows = batches(x, y, batch_size, shuffle=False, dtype=net.dtype.name, reuse=True)
+    _check_classes("evaluate: y", y, net, loss)
     loss, loss_sum, correct = on_floor(loss, net.ops), 0.0, 0.0
-    for xb, yb in batches(x, y, batch_size, shuffle=False, dtype=net.dtype.name, reuse=True):
+    for xb, yb in rows:
         outputs = net.forward(xb)
-        loss_sum += loss(outputs, yb)[0] * len(yb)
+        loss_sum += check_returned("evaluate: loss", loss(outputs, yb))[0] * len(yb)
         correct += count_right(outputs, yb) if _are_labels(yb) else math.nan
     return loss_sum / y.shape[0], correct / y.shape[0]
 
@@ -314,11 +319,7 @@ def _step(
     """One batch: forward, loss, backward, step. Returns (mean loss, number classified right)."""
     before = [array.copy() for array in statistics]
     outputs = net.forward(xb, train=True)
-    returned = loss(outputs, yb)
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise TypeError(f"train: loss: expected one that returns (loss, gradient), got {type(returned).__name__}")
-    value, doutputs = returned
-    value = float(value)  # of a NumPy or other scalar, which JSON can't hold
+    value, doutputs = check_returned("train: loss", loss(outputs, yb))
     correct = count_right(outputs, yb) if _are_labels(yb) else 0
     net.backward(doutputs)
     norm = clip_grad_norm(net.grads, math.inf if clip_norm is None else clip_norm, ops=net.ops)

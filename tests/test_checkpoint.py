@@ -293,6 +293,19 @@ def test_another_net_is_refused_and_left_alone(tmp_path, options, message):
     np.testing.assert_array_equal(other.params, before)
 
 
+def test_what_is_no_net_or_optimizer_is_refused(tmp_path):
+    path, (net, optimizer) = tmp_path / "c.safetensors", make()[:2]
+    with pytest.raises(
+        TypeError, match=r"save_checkpoint: optimizer: expected one such as Adam\(net.params\), got Seq"
+    ):
+        save_checkpoint(path, net, net)
+    save_checkpoint(path, net, optimizer)
+    with pytest.raises(TypeError, match="restore: net: expected a Sequential as second argument, got Adam"):
+        restore(load_checkpoint(path), optimizer)
+    with pytest.raises(TypeError, match="restore: optimizer: expected one such as Adam"):
+        restore(load_checkpoint(path), net, net)
+
+
 def test_other_layers_are_refused(tmp_path):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, make()[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
 import os
 import re
@@ -482,6 +483,12 @@ def test_gradcheck_calls_what_it_could_hardly_check_by_that_name(capsys, monkeyp
     assert main(["gradcheck"]) == 1
     out = capsys.readouterr().out
     assert "net: all kinks" in out and "NOT CHECKED" in out and "1 failed" in out and "WRONG" not in out
+
+
+def test_the_version_is_that_of_the_installed_package(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"scratchnet {importlib.metadata.version('scratchnet')}\n"
 
 
 def test_doctor_tells_what_it_runs_on(capsys):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -303,7 +304,10 @@ def test_a_folder_that_is_no_dataset(tmp_path):
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"got 'minst'; did you mean 'mnist'\?; other datasets: an id on the Hub"):
         load("minst")
-    for name in ("../x", "a/b/c", "/no/such/folder", "a/", ""):
+    for other in (None, 5, ["mnist"]):
+        with pytest.raises(TypeError, match="load: name: expected a name such as 'mnist' or a folder, got "):
+            load(other)
+    for name in ("../x", "a/b/c", "/no/such/folder", Path("/no/such/folder"), "a/", ""):
         with pytest.raises(ValueError, match=r"load: name: expected one of cifar10, digits"):
             load(name)
 

@@ -272,6 +272,10 @@ def test_refusals():
     net = Sequential([Dense(3)], (4,), dtype="float64")
     with pytest.raises(ValueError, match="tolerance"):
         check_gradients(net, losses.softmax_cross_entropy, x, labels, tolerance=0)
+    with pytest.raises(TypeError, match="check_gradients: loss: expected a function such as softmax_cross_entropy"):
+        check_gradients(net, "mse", x, labels)
+    with pytest.raises(TypeError, match=r"check_gradients: loss: expected one that returns \(loss, gradient\)"):
+        check_gradients(net, lambda outputs, labels: 1.0, x, labels)
     net.params[0] = math.nan
     with pytest.raises(ValueError, match="expected a finite loss"):
         check_gradients(net, losses.softmax_cross_entropy, x, labels)

@@ -315,6 +315,71 @@ def test_a_batch_in_any_layout_gives_the_same_outputs():
         np.testing.assert_array_equal(net.forward(batch), net.forward(plain))
 
 
+def test_a_layer_of_the_users_must_have_been_made_as_one():
+    class Bare(ReLU):
+        def __init__(self):
+            self.slope = 0
+
+    with pytest.raises(TypeError, match=r"layer 1: expected Bare.__init__ to call super\(\).__init__\(\) first"):
+        Sequential([Dense(4), Bare()], (4,))
+
+
+class Returns(Layer):
+    """A layer of a user's, which gives back what it is told."""
+
+    def __init__(self, forward=lambda x: x, backward=lambda dy: dy):
+        super().__init__()
+        self.calls = forward, backward
+
+    def build(self, input_shape):
+        self.input_shape = self.output_shape = input_shape
+        return input_shape
+
+    def _forward(self, x, train):
+        self._kept = (x,)
+        return self.calls[0](x)
+
+    def _backward(self, dy, kept, input_gradient):
+        return self.calls[1](dy)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (lambda a: a[:1].copy(), ValueError, r"expected shape \(6, 4\), got \(1, 4\)"),
+        (lambda a: a[:, :2], ValueError, r"expected shape \(6, 4\), got \(6, 2\)"),
+        (lambda a: a.astype("f8"), TypeError, "expected dtype float32, got float64"),
+        (lambda a: None, TypeError, "expected a NumPy array, got NoneType"),
+    ],
+)
+def test_what_a_layer_of_the_users_returns_is_checked_before_a_kernel_reads_it(wrong, error, message, inside):
+    def net(layer):
+        return Sequential([Dense(4), Residual([layer]) if inside else layer, ReLU()], (4,))
+
+    x = np.ones((6, 4), np.float32)
+    with pytest.raises(error, match=r"Returns\._forward: what it returned: " + message):
+        net(Returns(forward=wrong)).predict(x)
+    good = net(Returns(backward=wrong))
+    y = good.forward(x, train=True)
+    with pytest.raises(error, match=r"Returns\._backward: what it returned: " + message):
+        good.backward(y)
+
+
+@pytest.mark.parametrize("value", [3, np.float64(3), np.zeros(2, ">f8")])
+def test_state_that_no_checkpoint_could_restore_is_refused(value, tmp_path):
+    class Keeps(Returns):
+        def state(self):
+            return {"count": value}
+
+    net = Sequential([Dense(4), Keeps()], (4,))
+    with pytest.raises(
+        TypeError, match=r"layer 1, Keeps\(\): expected state count as a NumPy array in native byte order, got"
+    ):
+        save_checkpoint(tmp_path / "c.safetensors", net)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_layer_belongs_to_one_place():
     layer = Dense(4)
     with pytest.raises(ValueError, match=r"layer 1, Dense\(4\), is used already"):
@@ -406,9 +471,10 @@ def test_a_layer_that_was_run_as_part_of_a_chain_says_so():
         (lambda: Adam(small_net()), "Adam: params: expected a NumPy array, got Sequential; of a net, pass net.params"),
         (
             lambda: save_checkpoint(small_net(), "x"),
-            "save_checkpoint: net: expected a Sequential behind the path, got str",
+            "save_checkpoint: net: expected a Sequential as second argument, got str",
         ),
         (lambda: Sequential([BuildsNothing()], (3,)), "expected build to return a shape, got None"),
+        (lambda: Sequential([small_net(), Dense(2)], (4,)), "as layer 0; put its layers in this list"),
     ],
 )
 def test_slips_of_those_who_come_from_elsewhere_are_named(make, message):

@@ -522,6 +522,8 @@ def test_loading_refuses_what_does_not_fit_and_changes_nothing(change, error, wo
         (lambda p: SGD(p.astype("f4"), momentum=1 - 1e-9), ValueError, "1 in float32; use float64"),
         (lambda p: RMSprop(p.astype("f4"), momentum=1 - 1e-9), ValueError, "1 in float32; use float64"),
         (lambda p: Adam(p, eps=-1), ValueError, "Adam: eps"),
+        (lambda p: Adam(p, amsgrad="False"), TypeError, "Adam: amsgrad: expected True or False, got 'False'"),
+        (lambda p: SGD(p, momentum=0.9, nesterov="no"), TypeError, "SGD: nesterov: expected True or False, got 'no'"),
         (lambda p: NAdam(p, momentum_decay=-1), ValueError, "NAdam: momentum_decay"),
         (lambda p: RAdam(p, weight_decay=-1), ValueError, "RAdam: weight_decay"),
         (lambda p: SGD(p, momentum=1), ValueError, "SGD: momentum"),

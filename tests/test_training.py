@@ -313,6 +313,11 @@ def test_float_targets_need_the_shape_of_the_outputs():
         ({"after_epoch": None}, TypeError, "train: after_epoch: expected a function such as lambda progress: None"),
         ({"loss": "mse"}, TypeError, "train: loss: expected a function such as softmax_cross_entropy, got 'mse'"),
         ({"loss": lambda *a, ops: 1.0}, TypeError, r"train: loss: expected one that returns \(loss, gradient\)"),
+        (
+            {"loss": lambda outputs, y: (outputs, 1.0)},
+            TypeError,
+            r"train: loss: .* a number and an array, got \(ndarray, float\)",
+        ),
         ({"should_stop": True}, TypeError, "train: should_stop: expected a function"),
         ({"progress": {}}, TypeError, "train: progress: expected a Progress, got dict; .*Progress.from_json"),
     ],
@@ -323,6 +328,25 @@ def test_arguments_are_looked_at_before_training(options, error, message):
     with pytest.raises(error, match=message):
         train(net, adam, X, **{"y": Y, **options})
     np.testing.assert_array_equal(net.params, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"net": "x"}, TypeError, "evaluate: net: expected a Sequential, got str"),
+        ({"loss": "mse"}, TypeError, "evaluate: loss: expected a function such as softmax_cross_entropy, got 'mse'"),
+        (
+            {"loss": lambda *a: 1.0},
+            TypeError,
+            r"evaluate: loss: expected one that returns \(loss, gradient\), got float",
+        ),
+        ({"loss": lambda outputs, y: (outputs, 1.0)}, TypeError, r"a number and an array, got \(ndarray, float\)"),
+        ({"y": np.where(np.arange(50) == 41, 7, Y)}, ValueError, "evaluate: y: .* got 7 at index 41"),
+    ],
+)
+def test_arguments_are_looked_at_before_evaluating(options, error, message):
+    with pytest.raises(error, match=message):
+        evaluate(**{"net": make()[0], "x": X, "y": Y, "batch_size": 8, **options})
 
 
 def test_a_loss_may_return_any_kind_of_number():

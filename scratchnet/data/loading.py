@@ -49,12 +49,15 @@ def load(name_or_id: str | os.PathLike[str], data_dir: str | os.PathLike[str] | 
 
     Raises:
         DataError: it was not found, can't be read, or a package is missing.
+        TypeError: neither a name nor a path.
         ValueError: an unknown name, or a dataset that is not of the expected form, or not the known one of that name.
 
     Warns:
         RuntimeWarning, at every load: rows of a known dataset differ from the recorded ones; a validation split
             serves as test.
     """
+    if not isinstance(name_or_id, (str, os.PathLike)):
+        raise TypeError(f"load: name: expected a name such as 'mnist' or a folder, got {name_or_id!r}")
     name, key, write = _find(os.fspath(name_or_id), data_dir)
     folder = store.root() / key
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import Shape, check_array, show_shape
+from scratchnet.arrays import Shape, check_array, is_sparse, show_shape
 from scratchnet.attributes import assigned_once
 
 DETACHED = (
@@ -56,7 +56,7 @@ class Layer:
     # --- what a subclass writes --------------------------------------------------------------------------------------
 
     def build(self, input_shape: Shape) -> Shape:
-        """Fix all shapes for inputs of (N, *input_shape); return the output shape, without N.
+        """Fix all shapes, as the attributes say, for inputs of (N, *input_shape); return the output shape, without N.
 
         Raises:
             ValueError: this layer can't follow a layer of that output shape.
@@ -97,7 +97,10 @@ class Layer:
         self._kept = None
         if train and type(x) is np.ndarray:
             x = x.view()  # of a shape of its own, which backward counts on
-        return self._forward(x, train)
+        y = self._forward(x, train)
+        if not (self._is_ready(y, self._dy_shape) or is_sparse(y)):  # kernels count on what a user's layer returns, too
+            y = check_array(f"{self._name()}._forward: what it returned", y, self.dtype, self._dy_shape)
+        return y
 
     def backward(self, dy: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
         """Compute the gradients of the last training batch, overwriting the earlier ones.
@@ -124,7 +127,10 @@ class Layer:
         if not self._is_ready(dy, self._dy_shape):
             dy = check_array(f"{self._name()}.backward: dy", dy, self.dtype, self._dy_shape)
         kept, self._kept = self._kept, None
-        return self._backward(dy, kept, input_gradient)
+        dx = self._backward(dy, kept, input_gradient)
+        if input_gradient and not self._is_ready(dx, self._x_shape):
+            dx = check_array(f"{self._name()}._backward: what it returned", dx, self.dtype, self._x_shape)
+        return dx
 
     def state(self) -> dict[str, np.ndarray]:
         """What a layer keeps beside its parameters, by name; a checkpoint saves it, and writes in place to restore."""

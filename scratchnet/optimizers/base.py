@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnet.arrays import check_array, check_in_place, check_integer, check_number, check_ops
+from scratchnet.arrays import check_array, check_flag, check_in_place, check_integer, check_number, check_ops
 from scratchnet.attributes import HeldArrays, assigned_once
 
 LearningRate = float | Callable[[int], float]
@@ -158,6 +158,9 @@ class Optimizer:
     def _number(self, name: str, value: Any, high: float = math.inf, **limits: bool) -> float:
         """Check a hyperparameter: at least 0, below `high`."""
         return check_number(f"{self._name()}: {name}", value, 0, high, **limits)
+
+    def _flag(self, name: str, value: Any) -> bool:
+        return check_flag(f"{self._name()}: {name}", value, f"write {name}=True")
 
     def _check_betas(self, betas: Any) -> Betas:
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:

@@ -41,7 +41,7 @@ class SGD(Optimizer):
         self.momentum = self._number("momentum", momentum, 1)
         self.dampening = self._number("dampening", dampening, 1, include_high=True)
         self.weight_decay = self._number("weight_decay", weight_decay)
-        self.nesterov = bool(nesterov)
+        self.nesterov = self._flag("nesterov", nesterov)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
                 f"SGD: nesterov: expected momentum > 0 and dampening 0 with it, got {momentum} and {dampening}"
@@ -152,7 +152,7 @@ class RMSprop(Optimizer):
         self.eps = self._number("eps", eps)
         self.weight_decay = self._number("weight_decay", weight_decay)
         self.momentum = self._number("momentum", momentum, 1)
-        self.centered = bool(centered)
+        self.centered = self._flag("centered", centered)
         self._alpha, self._momentum = self._rounded(self.alpha), self._rounded(self.momentum)
         self._allocate("v")
         self._allocate("m", used=self.centered)

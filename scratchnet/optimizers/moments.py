@@ -74,9 +74,9 @@ class Adam(_Moments):
         ops: ModuleType = kernels,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, ops)
-        self.amsgrad = bool(amsgrad)
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
-        self.bias_correction = bool(bias_correction)
+        self.amsgrad = self._flag("amsgrad", amsgrad)
+        self.decoupled_weight_decay = self._flag("decoupled_weight_decay", decoupled_weight_decay)
+        self.bias_correction = self._flag("bias_correction", bias_correction)
         self._allocate("v_max", used=self.amsgrad)
 
     def _update(self, grads: np.ndarray, lr: float) -> None:
@@ -175,7 +175,7 @@ class NAdam(_Moments):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, ops)
         self.momentum_decay = self._number("momentum_decay", momentum_decay)
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+        self.decoupled_weight_decay = self._flag("decoupled_weight_decay", decoupled_weight_decay)
         self.mu_product = 1.0
 
     def _mu(self, t: int) -> float:
@@ -216,7 +216,7 @@ class RAdam(_Moments):
         ops: ModuleType = kernels,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, ops)
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+        self.decoupled_weight_decay = self._flag("decoupled_weight_decay", decoupled_weight_decay)
 
     def _update(self, grads: np.ndarray, lr: float) -> None:
         beta1, beta2 = self._betas
