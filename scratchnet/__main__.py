@@ -42,7 +42,7 @@ RECIPE = (
     "weight_decay",
 )  # a model has defaults for these
 PICTURES = (".png", ".svg", ".pdf")
-HIDDEN = ("data", "model", "vocabulary", "fingerprint", "classes")  # settings that are shown elsewhere, or to nobody
+HIDDEN = ("data", "model", "vocabulary", "fingerprint", "classes", "input_shape")  # shown elsewhere, or to nobody
 FIXED = {
     "data": "digits",
     "model": "cnn",
@@ -206,6 +206,7 @@ def _start(parsed: argparse.Namespace) -> Run:
         "vocabulary": vocabulary_hash(dataset),
         "fingerprint": dataset.fingerprint,
         "classes": dataset.classes,
+        "input_shape": list(dataset.input_shape),
     }
     config = _usage(RunConfig, **(recipe | chosen | named))
     if parsed.out is not None:

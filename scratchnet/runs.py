@@ -19,7 +19,7 @@ from pathlib import Path
 from shlex import quote
 
 from scratchnet import kernels, reference
-from scratchnet.arrays import FLOATS, check_choice, check_integer, check_number
+from scratchnet.arrays import FLOATS, check_choice, check_integer, check_number, show_shape
 from scratchnet.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
 from scratchnet.data import Dataset, count_batches, hold_out, load
 from scratchnet.data.batches import LARGEST_SEED
@@ -57,6 +57,7 @@ class RunConfig:
     vocabulary: str | None = None  # SHA-256 of a text model's words: its inputs mean nothing under others
     fingerprint: str | None = None  # of the data, the order of its rows included
     classes: list[str] | None = None  # what the outputs stand for, in this order
+    input_shape: list[int] | None = None  # of an example
 
     def __post_init__(self) -> None:
         check_choice("--model", self.model, MODELS)
@@ -81,6 +82,8 @@ class RunConfig:
                 raise TypeError(f"{name}: expected a text, got {value!r}")
         if self.classes is not None and not _are_texts(self.classes):
             raise TypeError(f"classes: expected a list of texts, got {self.classes!r:.60}")
+        if self.input_shape is not None and not _are_sizes(self.input_shape):
+            raise TypeError(f"input_shape: expected a list of integers, got {self.input_shape!r:.60}")
 
 
 def own_settings(optimizer: str) -> dict[str, float]:
@@ -109,6 +112,12 @@ class Run:
             raise ValueError(
                 f"the model was trained on the classes {_some(config.classes)}, and {dataset.name} has "
                 f"{_some(dataset.classes)}; use it on data with the same ones, in the same order"
+            )
+        if config.input_shape not in (None, list(dataset.input_shape)):
+            wanted, got = show_shape(tuple(config.input_shape or ())), show_shape(dataset.input_shape)
+            raise ValueError(
+                f"the model was trained on examples of shape {wanted}, as {config.data} has, and {dataset.name} has "
+                f"{got}; use it on data of the same shape"
             )
         if len(dataset.classes) < 2:
             raise ValueError(f"--data: expected at least two classes to tell apart, got {_some(dataset.classes)}")
@@ -274,6 +283,10 @@ class Run:
 
 def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _are_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(size, int) for size in value)
 
 
 def _some(classes: list[str]) -> str:

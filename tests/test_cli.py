@@ -144,6 +144,18 @@ def test_settings_of_a_run_can_not_be_edited(here, capsys):
     assert path.read_text() == good and history.read_text() == lines
 
 
+def test_images_of_another_size_are_refused(here, capsys):
+    for folder, size in (("small", 5), ("large", 6)):
+        columns = rows([png(image) for image in pixels(6, size, size)], [i % 2 for i in range(6)])
+        features = {**IMAGES, "label": datasets.ClassLabel(names=["cat", "dog"])}
+        write(here / folder, {"train": columns, "test": columns}, features)
+    options = ["--data", "./small", "--model", "logistic", "--epochs", "1", "--out", "run", "--quiet"]
+    assert main(["train", *options]) == 0
+    assert main(["evaluate", "run", "--data", "./large"]) == 1
+    assert "examples of shape (5, 5, 1), as " in (said := capsys.readouterr().err)
+    assert "and ./large has (6, 6, 1); use it on data of the same shape" in said
+
+
 def test_classes_of_other_names_are_refused(here, capsys):
     names = {"one": ["cat", "dog", "owl"], "two": ["owl", "dog", "cat"], "single": ["cat"]}
     for folder, classes in names.items():
@@ -328,6 +340,7 @@ def test_a_file_of_the_users_is_never_overwritten(here, capsys, name):
         (lambda progress, config: progress.update(epoch="2"), "progress: epoch: expected an integer, got '2'"),
         (lambda progress, config: progress.update(history=[]), "progress: history: expected {'rows'"),
         (lambda progress, config: config.update(classes=5), "classes: expected a list of texts, got 5"),
+        (lambda progress, config: config.update(input_shape=5), "input_shape: expected a list of integers, got 5"),
         (lambda progress, config: config.update(data=5), "data: expected a text, got 5"),
     ],
 )
