@@ -80,9 +80,9 @@ class RunConfig:
         for name, value in (("data", self.data), ("vocabulary", self.vocabulary), ("fingerprint", self.fingerprint)):
             if not (isinstance(value, str) or (value is None and name != "data")):
                 raise TypeError(f"{name}: expected a text, got {value!r}")
-        if self.classes is not None and not _are_texts(self.classes):
+        if self.classes is not None and not _is_list(self.classes, str):
             raise TypeError(f"classes: expected a list of texts, got {self.classes!r:.60}")
-        if self.input_shape is not None and not _are_sizes(self.input_shape):
+        if self.input_shape is not None and not _is_list(self.input_shape, int):
             raise TypeError(f"input_shape: expected a list of integers, got {self.input_shape!r:.60}")
 
 
@@ -113,8 +113,8 @@ class Run:
                 f"the model was trained on the classes {_some(config.classes)}, and {dataset.name} has "
                 f"{_some(dataset.classes)}; use it on data with the same ones, in the same order"
             )
-        if config.input_shape not in (None, list(dataset.input_shape)):
-            wanted, got = show_shape(tuple(config.input_shape or ())), show_shape(dataset.input_shape)
+        if config.input_shape is not None and tuple(config.input_shape) != dataset.input_shape:
+            wanted, got = show_shape(tuple(config.input_shape)), show_shape(dataset.input_shape)
             raise ValueError(
                 f"the model was trained on examples of shape {wanted}, as {config.data} has, and {dataset.name} has "
                 f"{got}; use it on data of the same shape"
@@ -281,12 +281,8 @@ class Run:
         return True
 
 
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def _are_sizes(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(size, int) for size in value)
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(element, kind) for element in value)
 
 
 def _some(classes: list[str]) -> str:
