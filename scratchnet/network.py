@@ -16,6 +16,7 @@ from scratchnet.attributes import assigned_once
 from scratchnet.layers.base import Layer
 from scratchnet.layers.joined import join_layers, members
 
+FIXED = "{owner}.{name}: expected to stay what the net was made with; make another net"
 SHARED = "{owner}.{name}: expected to stay the array that all layers share; write net.{name}[...] = value"
 
 
@@ -48,6 +49,12 @@ class Sequential:
         TypeError, ValueError: something that is no layer, a layer used twice, shapes that do not fit.
     """
 
+    layers: tuple[Layer, ...] = assigned_once("layers", FIXED)
+    input_shape: Shape = assigned_once("input_shape", FIXED)
+    output_shape: Shape = assigned_once("output_shape", FIXED)
+    seed: int = assigned_once("seed", FIXED)
+    dtype: np.dtype = assigned_once("dtype", FIXED)
+    ops: ModuleType = assigned_once("ops", FIXED)
     params: np.ndarray = assigned_once("params", SHARED)
     grads: np.ndarray = assigned_once("grads", SHARED)
     _turn: AbstractContextManager[Any]

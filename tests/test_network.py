@@ -86,6 +86,20 @@ def test_a_layer_may_assign_its_parameters_before_it_is_in_a_net():
         assert np.array_equal(net.forward(np.ones((1, 2), np.float32)), [[2, 2]])
 
 
+def test_parameters_given_before_there_is_a_net_are_refused():
+    """The net writes the first values: these would be lost without a word."""
+    small_net()  # from then on the class knows the names as properties; one of the user's own does not yet
+
+    class Fresh(Dense):
+        pass
+
+    for kind in (Dense, Fresh):
+        layer = kind(3)
+        layer.weight = np.ones((2, 3), np.float32)
+        with pytest.raises(AttributeError, match=rf"{kind.__name__}\.weight: expected no value before .* write layer\.w"):
+            Sequential([layer], (2,))
+
+
 def test_names_reach_into_layers():
     net = Sequential([Dense(4), Residual([Dense(4), Tanh(), BatchNorm1d()]), Dense(2)], (3,))
     assert list(net.parameters()) == [
@@ -426,6 +440,13 @@ def test_the_flat_arrays_stay_the_ones_that_layers_share(name):
     assert getattr(net, name) is held
     with pytest.raises(AttributeError, match=r"write layer\.weight\[\.\.\.\] = value"):
         net.layers[0].weight = np.zeros((4, 5), "float32")
+
+
+@pytest.mark.parametrize("name", ["layers", "input_shape", "output_shape", "seed", "dtype", "ops"])
+def test_a_net_stays_what_it_was_made_as(name):
+    net = small_net()
+    with pytest.raises(AttributeError, match=rf"Sequential\.{name}: .* make another net"):
+        setattr(net, name, reference if name == "ops" else 7)
 
 
 @pytest.mark.parametrize("layers", [[Dense(4)], [Dense(4), ReLU(), Dense(4)], [Dense(4), Tanh()]], ids=str)

@@ -20,6 +20,10 @@ DETACHED = (
 )
 
 FIXED = "{owner}.{name}: expected to stay what the layer was made with; make another layer, and a net of it"
+EARLY = (
+    "{owner}.{name}: expected no value before the layer is in a net, which makes the array and writes its first values; "
+    "write layer.{name}[...] = value once there is a net"
+)
 STATE = "{owner}.{name}: expected to stay the array that the layer made; write layer.{name}[...] = value"
 
 
@@ -161,6 +165,8 @@ class Layer:
             units = self.output_shape[-1]
             views |= {"bias": np.zeros(units, dtype), "dbias": np.empty(units, dtype)}
         for name, view in views.items():
+            if vars(self).get(name, vars(self).get(f"_{name}")) is not None:
+                raise AttributeError(EARLY.format(owner=self._name(), name=name))
             if not isinstance(getattr(type(self), name, None), property):
                 setattr(type(self), name, assigned_once(name, DETACHED))
             setattr(self, f"_{name}", view)
