@@ -56,7 +56,7 @@ class VAE:
 
         self.latent, self.seed, self.ops = latent, seed, ops
         self.encoder, self.decoder = chain(input_size, 2 * latent, 2 * seed), chain(latent, input_size, 2 * seed + 1)
-        self._gradients: dict[str, np.ndarray] = {}  # what the losses write, kept from step to step
+        self._held: dict[str, np.ndarray] = {}  # arrays of a batch, kept from step to step
         self.optimizers = [optimizer(net.params) for net in (self.encoder, self.decoder)]
 
     def step(self, x: np.ndarray, number: int) -> float:
@@ -80,16 +80,24 @@ class VAE:
     def differentiate(self, x: np.ndarray, eps: np.ndarray) -> float:
         """Compute the loss of a batch and write the gradients of both nets."""
         mean, log_variance = self._split(self.encoder.forward(x, train=True))  # (N, latent) each
-        s = np.exp(log_variance / 2)
-        logits = self.decoder.forward(mean + s * eps, train=True)  # (N, input_size)
+        s = self._room("s", mean)
+        np.exp(np.divide(log_variance, 2, out=s), out=s)
+        z = np.multiply(s, eps, out=self._room("z", mean))
+        z += mean
+        logits = self.decoder.forward(z, train=True)  # (N, input_size)
         likelihood, dlogits = binary_cross_entropy(
             logits, x, reduction="batchmean", ops=self.ops, out=self._room("dlogits", logits)
         )
-        divergence, (dmean, dlog_variance) = gaussian_kl(
-            mean, log_variance, ops=self.ops, out=(self._room("dmean", mean), self._room("dlog_variance", mean))
-        )
+        dmean, dlog_variance = self._room("dmean", mean), self._room("dlog_variance", mean)
+        divergence, _ = gaussian_kl(mean, log_variance, ops=self.ops, out=(dmean, dlog_variance))
         dz = self.decoder.backward(dlogits, input_gradient=True)
-        dcode = np.concatenate([dz + dmean, dz * eps * s / 2 + dlog_variance], axis=1)  # (N, 2 latent)
+        dmean += dz
+        np.multiply(dz, eps, out=z)  # z has been used, and gives its place
+        z *= s
+        z /= 2
+        dlog_variance += z
+        dcode = self._room("dcode", mean, columns=2 * self.latent)
+        np.concatenate([dmean, dlog_variance], axis=1, out=dcode)
         self.encoder.backward(dcode)
         return likelihood + divergence
 
@@ -98,15 +106,22 @@ class VAE:
         for net, optimizer in zip((self.encoder, self.decoder), self.optimizers):
             optimizer.step(net.grads)
 
-    def _room(self, name: str, like: np.ndarray) -> np.ndarray:
-        """Memory of the shape of `like`, the same at every step."""
-        held = self._gradients.get(name)
-        if held is None or held.shape != like.shape:
-            held = self._gradients[name] = np.empty_like(like)
+    def _room(self, name: str, like: np.ndarray, columns: int = 0) -> np.ndarray:
+        """Memory of the dtype and shape of `like`, or of so many columns: the same at every step."""
+        shape, held = (len(like), columns or like.shape[1]), self._held.get(name)
+        if held is None or held.shape != shape:
+            held = self._held[name] = np.empty(shape, like.dtype)
         return held
 
     def _split(self, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return code[:, : self.latent].copy(), code[:, self.latent :].copy()
+        """Copy the two halves of what the encoder returns."""
+        mean, log_variance = code[:, : self.latent], code[:, self.latent :]
+        return _copied(mean, self._room("mean", mean)), _copied(log_variance, self._room("log_variance", mean))
+
+
+def _copied(source: np.ndarray, to: np.ndarray) -> np.ndarray:
+    to[...] = source
+    return to
 
 
 def main() -> None:

@@ -63,6 +63,14 @@ def test_chained_equals_one_by_one(ops, rows, widths, rectify_last, seed, dtype)
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("widths", [SMALL, LARGE])
+def test_inputs_of_any_steps_are_understood(widths):
+    dy, x, params = problem(256, widths, 0, "f")
+    arguments = dy[::2], x[::-2], params, widths, True
+    for got, want in zip(chained(kernels, *arguments), one_by_one(*arguments), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("rectify_last", [True, False])
 @pytest.mark.parametrize("widths", [SMALL, LARGE])
 def test_small_and_large_layers_give_equal_bits(widths, rectify_last, monkeypatch):

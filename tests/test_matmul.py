@@ -93,6 +93,8 @@ def test_inputs_of_any_steps_are_understood():
     c = np.empty((10, 20), np.float32)
     matmul(c, a[::2], b[:, 1::2])
     np.testing.assert_array_equal(c, a[::2] @ b[:, 1::2])
+    matmul(c, a[::2], b[:, 1::2], bias=b[0, ::2])
+    np.testing.assert_array_equal(c, a[::2] @ b[:, 1::2] + b[0, ::2])
     a.flags.writeable = False
     matmul(c, a[:10], b[:, :20])
     np.testing.assert_array_equal(c, a[:10] @ b[:, :20])

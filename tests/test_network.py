@@ -96,7 +96,7 @@ def test_parameters_given_before_there_is_a_net_are_refused():
     for kind in (Dense, Fresh):
         layer = kind(3)
         layer.weight = np.ones((2, 3), np.float32)
-        with pytest.raises(AttributeError, match=rf"{kind.__name__}\.weight: expected no value before .* write layer\.w"):
+        with pytest.raises(AttributeError, match=rf"{kind.__name__}\.weight: expected no value .* write layer\.weight"):
             Sequential([layer], (2,))
 
 

@@ -194,6 +194,7 @@ def csr_dense_backward_weight(rng, size, dtype, integers):
 
 
 # --- optimizer updates: they read what they write, so `written` holds meaningful values; rates exact in float32 -------
+# The rate is no power of two, which would hide in what order a product and a quotient are rounded.
 
 
 def update(*scalars, states, empty=()):
@@ -214,33 +215,33 @@ def update(*scalars, states, empty=()):
     return make
 
 
-CASES["sgd_update"] = update(0.125, 0.875, 0.25, 0.0625, True, states=["momentum_buffer"])
-CASES["adagrad_update"] = update(0.125, 1e-8, 0.0625, states=["square_sum"])
+CASES["sgd_update"] = update(0.15625, 0.875, 0.25, 0.0625, True, states=["momentum_buffer"])
+CASES["adagrad_update"] = update(0.15625, 1e-8, 0.0625, states=["square_sum"])
 CASES["adadelta_update"] = update(0.5, 0.875, 1e-6, 0.0625, states=["v", "v_delta"])
-CASES["rmsprop_update"] = update(0.125, 0.875, 1e-8, 0.75, 0.0625, states=["v", "m", "momentum_buffer"])
-CASES["adam_update"] = update(0.125, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v", "v_max"])
-CASES["adamax_update"] = update(0.125, 0.875, 0.9375, 1e-8, 0.0625, states=["m", "u"])
-CASES["nadam_update"] = update(0.125, 0.25, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v"])
-CASES["radam_update"] = update(0.125, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, True, states=["m", "v"])
-CASES["lion_update"] = update(0.125, 0.875, 0.9375, 0.03125, states=["m"])
+CASES["rmsprop_update"] = update(0.15625, 0.875, 1e-8, 0.75, 0.0625, states=["v", "m", "momentum_buffer"])
+CASES["adam_update"] = update(0.15625, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v", "v_max"])
+CASES["adamax_update"] = update(0.15625, 0.875, 0.9375, 1e-8, 0.0625, states=["m", "u"])
+CASES["nadam_update"] = update(0.15625, 0.25, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v"])
+CASES["radam_update"] = update(0.15625, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, True, states=["m", "v"])
+CASES["lion_update"] = update(0.15625, 0.875, 0.9375, 0.03125, states=["m"])
 
 # The modes that the cases above leave out: tests/test_updates.py compares the floors on them too.
 MODES = {
-    "sgd_update: plain": update(0.125, 0.0, 0.0, 0.0625, False, states=["momentum_buffer"], empty=["momentum_buffer"]),
-    "sgd_update: momentum": update(0.125, 0.875, 0.25, 0.0625, False, states=["momentum_buffer"]),
+    "sgd_update: plain": update(0.15625, 0.0, 0.0, 0.0625, False, states=["momentum_buffer"], empty=["momentum_buffer"]),
+    "sgd_update: momentum": update(0.15625, 0.875, 0.25, 0.0625, False, states=["momentum_buffer"]),
     "rmsprop_update: plain": update(
-        0.125, 0.875, 1e-8, 0.0, 0.0625, states=["v", "m", "momentum_buffer"], empty=["m", "momentum_buffer"]
+        0.15625, 0.875, 1e-8, 0.0, 0.0625, states=["v", "m", "momentum_buffer"], empty=["m", "momentum_buffer"]
     ),
     "rmsprop_update: centered": update(
-        0.125, 0.875, 1e-8, 0.0, 0.0625, states=["v", "m", "momentum_buffer"], empty=["momentum_buffer"]
+        0.15625, 0.875, 1e-8, 0.0, 0.0625, states=["v", "m", "momentum_buffer"], empty=["momentum_buffer"]
     ),
     "rmsprop_update: momentum": update(
         0.125, 0.875, 1e-8, 0.75, 0.0625, states=["v", "m", "momentum_buffer"], empty=["m"]
     ),
     "adam_update: plain": update(
-        0.125, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v", "v_max"], empty=["v_max"]
+        0.15625, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v", "v_max"], empty=["v_max"]
     ),
-    "radam_update: not rectified": update(0.125, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, False, states=["m", "v"]),
+    "radam_update: not rectified": update(0.15625, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, False, states=["m", "v"]),
 }
 
 

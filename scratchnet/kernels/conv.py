@@ -87,19 +87,6 @@ def pad_image(to, x, n, pack, plan):
     return to
 
 
-@helper
-def _multiply(multiply, plan, rows, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k):
-    """The equation of the tile for any number of rows: in as few tiles as can be, of about the same height."""
-    tiles = max(1, (rows + plan.tile_rows - 1) // plan.tile_rows)
-    height = max(1, (rows + tiles - 1) // tiles)
-    for p in range(0, rows, height):
-        call(
-            multiply, min(height, rows - p), plan.vectors,
-            c + plan.itemsize * p * c_row, c_row, d + plan.itemsize * p * d_row, d_row,
-            a + plan.itemsize * p * a_row, a_row, a_group, a_k, b, b_row, lanes, groups, k,
-        )  # fmt: skip
-
-
 # --- forward -----------------------------------------------------------------------------------------------------
 
 
@@ -155,7 +142,7 @@ def convolve(y, image, panels, bias, first, last, functions, plan):
     run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
     for u in range(0, units, plan.panel):
         for oh in range(first, last):
-            _multiply(
+            tile.multiply_rows(
                 functions.multiply, plan, plan.columns,
                 y + size * (oh * plan.columns * units + u), units, bias + size * u, 0,
                 image + size * oh * plan.step_h * line, plan.step_w * plan.channels, line, 1,
@@ -225,7 +212,7 @@ def _weight_gradient(space, plan, sizes, functions, addresses):
 
 @helper
 def add_parts(space, block, parts, part):
-    """A block of the first of the sums becomes that of all."""
+    """Add to the sums of the first part those of all others, in order: one block of COMBINE numbers."""
     first, last = np.uint64(block * COMBINE), np.uint64(min(part, (block + 1) * COMBINE))
     for q in range(1, parts):
         step = np.uint64(q * part)
@@ -235,12 +222,12 @@ def add_parts(space, block, parts, part):
 
 @helper
 def add_image(sums, image, grad, buffer, one, sizes, functions, plan):
-    """Add the gradient of one (padded) image to sums: weights first, then bias. `buffer` takes its packed dy."""
+    """Add the gradient of one (padded) image to sums, where dbias lies behind dweight. `buffer` takes packed dy."""
     (multiply, pack), (_, _, packed) = functions, sizes
     size, units, pixels = plan.itemsize, plan.units, plan.rows * plan.columns
     run, line = plan.kernel_columns * plan.channels, plan.padded_width * plan.channels
     panel, row = plan.panel, units
-    if packed > 0:  # the tile reads whole vectors of dy, and not those behind its end
+    if packed > 0:  # at the last pixel, whole vectors would reach past the end of dy
         panel, row, source, grad = pixels * plan.panel, plan.panel, grad, buffer
         call(pack, grad, panel, source, 1, units, units, pixels, plan.panel, plan.vector)
     block = max(1, PIXELS // max(1, plan.columns))
@@ -250,12 +237,12 @@ def add_image(sums, image, grad, buffer, one, sizes, functions, plan):
             count, b = min(block, plan.rows - oh), grad + size * (u // plan.panel * panel + oh * plan.columns * row)
             for i in range(plan.kernel_rows):
                 c, a = sums + size * (i * run * units + u), image + size * (oh * plan.step_h + i) * line
-                _multiply(
+                tile.multiply_rows(
                     multiply, plan, run, c, units, c, units, a, 1, plan.step_h * line, plan.step_w * plan.channels,
                     b, row, lanes, count, plan.columns,
                 )  # fmt: skip
             c = sums + size * (plan.kernel_rows * run * units + u)
-            _multiply(multiply, plan, 1, c, 0, c, 0, one, 0, 0, 0, b, row, lanes, count, plan.columns)
+            tile.multiply_rows(multiply, plan, 1, c, 0, c, 0, one, 0, 0, 0, b, row, lanes, count, plan.columns)
 
 
 # --- input gradient ----------------------------------------------------------------------------------------------
@@ -330,7 +317,7 @@ def collect_row(dx, n, h, grad, panels, panel, multiply, plan):
             to = dx.ctypes.data + size * (line * row + (ow * plan.step_w + j - plan.left) * plan.channels + c)
             a = grad + size * ((last - first) * plan.columns + ow) * units
             b = ((j * plan.step_h + phase) * steps + first) * units * plan.panel + c // plan.panel * panel
-            _multiply(
+            tile.multiply_rows(
                 multiply, plan, end - ow, to, plan.step_w * plan.channels, to, plan.step_w * plan.channels,
                 a, units, -plan.columns * units, 1, panels + size * b, plan.panel,
                 min(plan.panel, plan.channels - c), stop - first, units,

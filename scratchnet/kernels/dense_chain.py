@@ -30,6 +30,7 @@ _product, _relu_backward = product.serial, relu_backward.serial
 
 def dense_chain_forward(ys: np.ndarray, x: np.ndarray, params: np.ndarray, widths: Widths, rectify_last: bool) -> None:
     """y_i = max(y_{i-1} W_i + b_i, 0); see reference.dense_chain_forward."""
+    x = np.ascontiguousarray(x)
     if plans := _plans(len(x), widths, rectify_last, x.dtype):
         numbers, *rest = plans
         return _forward.serial(ys, x, params, workspace("matmul", numbers, x.dtype), *rest)
@@ -50,6 +51,7 @@ def dense_chain_backward(
     rectify_last: bool,
 ) -> None:
     """dx, dW_i, db_i from dy; see reference.dense_chain_backward."""
+    dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
     if plans := _plans(len(x), widths, rectify_last, x.dtype):
         numbers, *rest = plans
         space = workspace("matmul", numbers, x.dtype)

@@ -1,4 +1,4 @@
-"""The one decorator under every kernel: how it is compiled, where the result is cached, when it runs on many threads.
+"""What compiles every kernel: how, where the result is cached, and when it runs on many threads.
 
 Compilation is lazy: the first call with a given set of types compiles, or loads from the cache. The cache folder is our
 own, because numba's default key covers only the file a kernel stands in: an edited helper in another file, or another
@@ -132,7 +132,7 @@ def _only_from_kernels(dispatcher: Any) -> Any:
 def native(function: Callable[..., None], *argument_types: Any) -> int:
     """Compile a function for these types now, or load it from the cache; returns the address of its machine code.
 
-    Kernels call it there, so it is compiled once, however many kernels do.
+    Kernels call it at its address, so it is compiled once, however many kernels do.
     """
     signature, options = (argument_types, numba.types.void), {"error_model": "numpy"}
     compiled: Any = CFunc(function, signature, locals={}, options=options, pipeline_class=COMPILER)

@@ -1,7 +1,7 @@
 """Losses, rows in parallel; equations in reference/losses.py.
 
-A row is summed by one thread in float64, so that the batch's loss keeps its digits; where each number costs an
-exponential, in parts of PART numbers that are summed in their own dtype, or the loop would run on half vectors.
+A row is summed by one thread in float64, so that the batch's loss keeps its digits; by binary_cross_entropy in parts of
+PART numbers that are summed in their own dtype, or its loop, full of exponentials, would run on half vectors.
 Where a difference must be taken first (`gap`, `rest`), an abs that changes nothing stands around it: fastmath may add
 in another order, but not through an abs.
 """

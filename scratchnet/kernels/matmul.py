@@ -2,9 +2,9 @@
 
     c = a b    or    c = a b + bias
 
-The columns of c are cut into strips of STRIP bytes, and these into panels as wide as a tile. A task is a strip, or
-where there are few strips an even share of the rows of tiles of all. Each thread takes another task until none is
-left: not all are equally fast.
+The columns of c are cut into strips of STRIP bytes, and these into panels as wide as a tile. A task is a strip. Where
+there are few strips, the rows of tiles of all are counted through, strip by strip, and a task is an even share of them.
+Each thread takes another task until none is left: not all are equally fast.
 
     for each block of K
         for each strip of which this task has rows of tiles
@@ -14,8 +14,8 @@ left: not all are equally fast.
             after the last block: do what is left to do at the product's edge, while the strip is in the cache
 
 Packing takes a twelfth of the time of a product with 128 rows, and with one row it would be most of it. So where c has
-few rows, or some and b is so small that a cache may still hold it, b's whole panels are read where they lie. Out of
-memory they come faster by packing, which asks for many rows ahead.
+few rows, or some and b is so small that a cache may still hold it, b's whole panels are read where they lie. From
+memory, which is slower, b comes faster by packing, which asks for many rows ahead.
 
 Each element is summed by one thread, in an order that depends on nothing but K. So the bits are the same however many
 threads there are, whichever tasks they get.
@@ -36,7 +36,7 @@ from scratchnet.kernels.memory import call, clear, next_task
 STRIP = 256  # bytes of a row of b that are packed at once
 BLOCK, PANEL = 1024, 1 << 16  # the numbers of K in a block, and the bytes of it in a panel, at most
 PACK_FROM = 6  # panels: where more than so many read a turned a, packing it pays
-IN_PLACE = 2  # rows of tiles, at most, for which b is not packed: these few take 0.4 to 0.9 of the time so
+IN_PLACE = 2  # rows of tiles, at most, for which b is read where it lies: 0.4 to 0.9 of the time that packing takes
 IN_PLACE_SMALL = 12  # the same where b has at most SMALL bytes, and its panels are wider than a line of memory
 SMALL, LINE = 1 << 21, 64
 PAGE = 4096  # bytes: numbers so far apart compete for 8 places in the first cache
@@ -44,7 +44,8 @@ TILES_TOGETHER = 8  # tiles of a turned a that are packed side by side: a page o
 TASKS = 4  # for each thread, where there are as many strips
 COUNTER = 128  # bytes of the workspace for the number of tasks taken, which shares no line with the rest
 
-# At the product's edge: c + bias; max(c + bias, 0); 0 for c where a unit was inactive; sums = the columns of b summed.
+# What is done beside the product, at its edge: nothing; c + bias; max(c + bias, 0); 0 for c where outputs are not
+# positive; sums[j] = sum_k b[k, j].
 NOTHING, ADD, RECTIFY, MASK, COLLECT = range(5)
 
 
@@ -84,7 +85,7 @@ def matmul(
         c: (M, N) float32 or float64, contiguous. Written.
         a: (M, K), or with `turn_a` (K, M), of which the transpose is meant. Same dtype. Read.
         b: (K, N), or with `turn_b` (N, K). Same dtype. Read.
-        bias: (N,), contiguous, added to every row. Read.
+        bias: (N,), added to every row. Read.
         sums: (N,), contiguous, in place of a bias. Written.
         rectify: c = max(a b + bias, 0), as relu_forward would; there must be a bias.
         outputs: (M, N), contiguous, y of a ReLU, in place of a bias: c becomes what relu_backward makes of it. Read.
@@ -92,7 +93,7 @@ def matmul(
     NaN and infinity travel as through any sum of products: 0 times infinity is NaN.
     """
     (m, n), k = c.shape, a.shape[0 if turn_a else 1]
-    slots = threads_for_product(m * n * k)
+    slots = threads_for_product(m * tile.whole_vectors(n, c.dtype) * k)
     use, edge = _edge(c, bias, sums, rectify, outputs)
     sizes, numbers = plan(m, n, k, turn_a, turn_b, use, c.dtype, slots)
     space, (multiply, pack) = workspace("matmul", numbers, c.dtype), tile.functions(c.dtype)
@@ -105,7 +106,7 @@ def _edge(
 ) -> tuple[int, np.ndarray]:
     """What `plan` takes as `use` and `product` as `edge`."""
     if bias is not None:
-        return RECTIFY if rectify else ADD, bias
+        return RECTIFY if rectify else ADD, np.ascontiguousarray(bias)
     if sums is not None:
         return COLLECT, sums
     return (NOTHING, c.reshape(-1)) if outputs is None else (MASK, outputs.reshape(-1))
@@ -167,7 +168,8 @@ def product(
 
 @helper
 def _task_of(turn, plan):
-    """Give out, in turn, the first tasks of equal shares, then their second ones, ...: 0, 3, 6, 1, 4, 7, 2, 5 for 3.
+    """Give out, in turn, the first tasks of equal shares, then their second ones, ...: of 8 tasks to 3 threads
+    0, 3, 6, 1, 4, 7, 2, 5.
 
     Threads then work in strips that lie apart. Neighbours end and begin in the same lines of c, which would go from one
     thread's cache to the other's and back with each row: on two threads a weight gradient would take 13 % longer.
@@ -251,8 +253,8 @@ def _run_down(multiply, c, a, tiles_of_a, b, b_row, edge, j, lanes, first, last,
 def _finish(c, edge, top, bottom, left, right, plan):
     """ReLU forward or backward over a part of c that is summed up; the comparisons are those of activations.py.
 
-    What was read is not to be stored as it was: LLVM would leave that out, and store the zeros alone by masked stores,
-    which take AVX2 processors of AMD's ten times as long. So it is stored less a 0 of which LLVM does not know.
+    A ReLU does not store what it read as it was: LLVM would leave that out, and store the zeros alone by masked stores,
+    which take AVX2 processors of AMD's ten times as long. So it stores that less a 0 of which LLVM does not know.
     """
     zero, n = c.dtype.type(0), c.shape[1]
     nothing = c.dtype.type(min(plan.tasks, 0))

@@ -214,7 +214,7 @@ def pool_line(pick, pool, y, index, x, oh):
 def spread_row(spread, pool, dx, dy, y, index, h):
     """Add to row `h` of an image the dy of all windows over it. dx, dy, y, index: addresses of the image's own.
 
-    y is read with `pool.rectify` only; without, any address of as many numbers will do.
+    y counts with `pool.rectify` only, but is read in any case; without, any address of as many numbers will do.
     """
     for i in range(pool.kernel_rows):
         oh = (h + pool.top - i) // pool.step_h

@@ -2,8 +2,9 @@
 
     C[p, l] = D[p, l] + sum_g sum_k A[p, g, k] B[g, k, l]                 p < rows, l < lanes
 
-The sums live in registers while k runs: 6 rows of 4 vectors, or what `shapes` has for other processors and narrower
-matrices. Each k costs 4 loads of B and 6 of A for 24 multiply-adds, so a core spends nearly all its time multiplying:
+The sums live in registers while k runs: in the picture 6 rows of 4 vectors. `shapes` has the others: 12 rows of 2, and
+smaller ones for narrow matrices and for processors with fewer registers. Here each k costs 4 loads of B and 6 of A for
+24 multiply-adds, so a core spends nearly all its time multiplying:
 
                                    B[k]:  | vector | vector | vector | vector |      loaded once, used by all rows
                                           +--------+--------+--------+--------+
@@ -39,11 +40,12 @@ from numba import types
 from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic
 
-from scratchnet.kernels.memory import machine_code, view
+from scratchnet.kernels.jit import helper
+from scratchnet.kernels.memory import call, machine_code, view
 from scratchnet.kernels.vectors import I64, Vectors, loop, vector_unit
 
 PACK_ROWS, PACK_AHEAD = 16, 48  # rows packed together, and how many rows ahead of them memory is asked for
-BASES = 6  # rows whose addresses are held in registers; the others, as many at most, lie so many rows below these
+BASES = 6  # rows of A whose addresses are held in registers; a tile has at most twice as many: p + BASES is below p
 
 
 class Shape(NamedTuple):
@@ -56,8 +58,8 @@ class Shape(NamedTuple):
 
 @functools.cache
 def shapes(dtype: np.dtype[Any]) -> tuple[Shape, ...]:
-    """The tiles of this processor, whose sums fill the registers that a row of B leaves: each twice as wide as the one
-    before, and at most as tall.
+    """The tiles of this processor: each twice as wide as the one before, and at most as tall. But for the first, their
+    sums fill the registers that a row of B leaves.
     """
     unit = vector_unit()
     sizes = ((12, 1), (12, 2), (6, 4)) if unit.registers == 32 else ((12, 1), (6, 2))
@@ -68,6 +70,12 @@ def shape_for(lanes: int, dtype: np.dtype[Any], most: int = 4) -> Shape:
     """The narrowest tile that is wide enough for rows of so many numbers, or else the widest, of `most` vectors."""
     fit = [shape for shape in shapes(dtype) if shape.vectors <= most]
     return next((s for s in fit if s.vectors * s.lanes >= lanes), fit[-1])
+
+
+def whole_vectors(lanes: int, dtype: np.dtype[Any]) -> int:
+    """The lanes that a tile computes for so many: all of those vectors."""
+    lane_count = shapes(dtype)[0].lanes
+    return -(-lanes // lane_count) * lane_count
 
 
 @functools.cache
@@ -170,7 +178,7 @@ def _multiply(
 
     Args:
         like: null; its type says what the elements are. Kernels do not pass it.
-        rows, vectors: of this tile: at least 1 row, at most those of a Shape, and all its vectors.
+        rows, vectors: of this tile: those of a Shape, or fewer rows; with 0 nothing is done.
         c: (rows, lanes) with row step c_row. Written.
         d: the same with d_row; may be c. Read.
         a: A[p, g, k] stands at p a_row + g a_group + k a_k. Read.
@@ -183,6 +191,22 @@ def _multiply(
     )  # fmt: skip
 
 
+@helper
+def multiply_rows(multiply, plan, rows, c, c_row, d, d_row, a, a_row, a_group, a_k, b, b_row, lanes, groups, k):
+    """The same for any number of rows: in as few tiles as can be, of about the same height.
+
+    `plan` says of a tile tile_rows, vectors and itemsize.
+    """
+    tiles = (rows + plan.tile_rows - 1) // plan.tile_rows
+    for t in range(tiles):
+        p, end = t * rows // tiles, (t + 1) * rows // tiles
+        call(
+            multiply, end - p, plan.vectors,
+            c + plan.itemsize * p * c_row, c_row, d + plan.itemsize * p * d_row, d_row,
+            a + plan.itemsize * p * a_row, a_row, a_group, a_k, b, b_row, lanes, groups, k,
+        )  # fmt: skip
+
+
 # --- packing -----------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +214,8 @@ def _multiply(
 def move(typing_context: Any, like: Any, to: Any, to_at: Any, to_row: Any, source: Any, *more: Any) -> Any:
     """A column of vectors: to[to_at + i to_row + l] = source[source_at + i row + l] for i < rows and l < lanes, then 0.
 
-    A matrix is moved from right to left: each column writes over what the last one let stick out into the next row.
+    A matrix is moved from right to left: each column then writes over the zeros that the one to its right put into the
+    next row.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> Any:
@@ -260,16 +285,17 @@ def _pack(like, to, panel_step, source, lane_step, k_step, lanes, k, width, vect
 
     Args:
         like: null, as above.
-        to: Written; and with it, as junk, up to `vector` numbers after a panel, up to `vector` rows if k_step is 1.
+        to: Written; and behind each panel up to `vector` numbers, with zeros (which conv.pad_image counts on), or if
+            k_step is 1 up to `vector` rows, with junk.
         source: Read. One of lane_step and k_step is 1.
         width: a multiple of `vector` unless lane_step is 1.
         vector: Shape.lanes.
     """
-    if lane_step == 1:  # lanes lie side by side: move vectors, in all panels at a few k, each of which may be a page
+    if lane_step == 1:  # lanes lie side by side: move vectors, a few k of all panels at a time: each may lie in a page
         for i in range(0, k, PACK_ROWS):
             at, rows = i * width, min(PACK_ROWS, k - i)
             ahead = i + PACK_AHEAD
-            for row in range(ahead, min(ahead + PACK_ROWS, k)):  # processors look ahead by themselves within a page
+            for row in range(ahead, min(ahead + PACK_ROWS, k)):  # by itself a processor looks ahead only in a page
                 for j in range(0, lanes, vector):
                     _ask(like, source, row * k_step + j)
             for first in range(0, lanes, width):

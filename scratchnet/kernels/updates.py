@@ -1,9 +1,9 @@
 """Optimizer updates, one pass over memory each; equations in reference/updates.py.
 
 What limits a large update is memory, so nothing is read or written twice, and exact arithmetic costs no time: both
-floors and any number of threads give the same bits. Scalars come as Python floats; `real` casts them to the dtype of
-the arrays, or they would turn a float32 loop into float64. `_flush` and `_maximum` compare so that NaN falls through
-to NaN.
+floors and any number of threads give the same bits (but for `squared_norm`, which sums in an order of its own). Scalars
+come as Python floats; `real` casts them to the dtype of the arrays, or they would turn a float32 loop into float64.
+`_flush` and `_maximum` compare so that NaN falls through to NaN.
 """
 
 from __future__ import annotations

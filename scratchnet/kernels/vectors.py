@@ -1,8 +1,9 @@
 """Vectors of the processor: what it has, and how to write its instructions where a compiled loop is not enough.
 
-Numba hands loops to LLVM, which finds the vectors by itself; the register tile (tile.py) must choose them, so it is
-written in LLVM's own language. Only what LLVM offers on every processor is used here: where a processor lacks an
-instruction (a masked store, a fused multiply-add) LLVM makes it of others.
+Numba hands loops to LLVM, which finds the vectors by itself. The register tile (tile.py), pooling and Winograd's
+transforms must choose them, so they are written in LLVM's own language. Only what LLVM offers on every processor is
+used here: where one lacks an instruction (a masked store) LLVM makes it of others. Only a fused multiply-add would
+become a call of C's, so there `multiply_add` multiplies and adds.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def loop(
 
 
 def _not_unrolled(module: ir.Module) -> Any:
-    """A mark of LLVM's: leave this loop as it is. Its bodies fill the registers already."""
+    """A mark of LLVM's: leave this loop as it is: the tile's body fills the registers already."""
     word = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
     mark = ir.MDValue(module, [word], str(len(module.metadata)))
     mark.operands = (mark, word)

@@ -15,8 +15,8 @@ and M = A dy A^T the gradients are the same picture, turned:
     M    what a tile of y or dy is there             (S S, tiles, U)       m = 4
 
 The matrices and the transforms stand in winograd_transform.py, the products are made of the tiles of tile.py. V and M
-hold the tiles of as many images as fit in the L2 cache, or of a part of one. Every sum has one order, whoever computes
-it.
+hold the tiles of as many images as CACHE bytes have room for, or of a part of one. Every sum has one order, whoever
+computes it.
 
 The price is rounding: the error of a result in float32, relative to the largest, stays below 1e-4 for unit-normal data
 (about 1e-5; directly 1e-6), and a NaN or infinity spreads to the whole of its tiles, infinity as NaN. Whoever minds
@@ -211,19 +211,14 @@ def multiply_points(multiply, memory, of, to, panels, tiles, plan):
 @helper
 def _products(multiply, plan, rows, lanes, k, c, c_row, c_step, d, a, a_row, a_k, a_step, b, b_row, b_panel, b_step):
     """C = D + A B at every point, the steps being those from point to point; D is C, or what has steps 0."""
-    tiles = (rows + plan.tile_rows - 1) // plan.tile_rows
     for i in range(plan.points):
         for j in range(0, lanes, plan.panel):
-            panel = b + plan.itemsize * (i * b_step + j // plan.panel * b_panel)
-            for t in range(tiles):
-                p, end = t * rows // tiles, (t + 1) * rows // tiles
-                to = c + plan.itemsize * (i * c_step + p * c_row + j)
-                start, start_row = (d, 0) if d else (to, c_row)
-                call(
-                    multiply, end - p, plan.vectors, to, c_row, start, start_row,
-                    a + plan.itemsize * (i * a_step + p * a_row), a_row, 0, a_k, panel, b_row,
-                    min(plan.panel, lanes - j), 1, k,
-                )  # fmt: skip
+            to = c + plan.itemsize * (i * c_step + j)
+            start, start_row = (d, 0) if d else (to, c_row)
+            tile.multiply_rows(
+                multiply, plan, rows, to, c_row, start, start_row, a + plan.itemsize * i * a_step, a_row, 0, a_k,
+                b + plan.itemsize * (i * b_step + j // plan.panel * b_panel), b_row, min(plan.panel, lanes - j), 1, k,
+            )  # fmt: skip
 
 
 # --- forward -----------------------------------------------------------------------------------------------------
@@ -280,7 +275,8 @@ def backward_weight(dweight: np.ndarray, dbias: np.ndarray, x: np.ndarray, dy: n
 def plan_chunks(plan: WinogradPlan, xs: Images, ys: Images) -> tuple[int, int, int]:
     """(images in a chunk, how many sums, numbers in one of them: dU, point by point, and dbias as one row more).
 
-    Threads share the chunks, and there are more of them the more threads could be of use; but each costs a sum more.
+    Threads share the chunks. How many there are depends on the shapes alone: CHUNKS, or more where a sum is small, for
+    each costs a sum more.
     """
     part = (plan.points * xs.channels + 1) * ys.row
     images = -(-plan.images // max(CHUNKS, SUMS_BYTES // (plan.itemsize * part)))

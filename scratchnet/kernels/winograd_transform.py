@@ -50,6 +50,7 @@ from numba import types
 from numba.core.cgutils import unpack_tuple
 from numba.extending import intrinsic
 
+from scratchnet.kernels.jit import helper
 from scratchnet.kernels.memory import machine_code, view
 from scratchnet.kernels.tile import move
 from scratchnet.kernels.vectors import I64, Vectors, vector_unit
@@ -212,6 +213,15 @@ def _put(typing_context: Any, like: Any, to: Any, to_at: Any, source: Any, sourc
     return types.void(like, to, to_at, source, source_at, lanes), codegen
 
 
+@helper
+def _copy(like, copy, array, row, column, lanes, cells, vector, top, bottom, left, right):
+    """The cells of a tile that are in the window, less than a vector of channels each, to vectors of their own."""
+    j = max(0, left)
+    for i in range(max(0, top), min(cells, bottom)):
+        at = (i * cells + j) * vector
+        move(like, copy, at, vector, array, i * row + j * column, column, min(cells, right) - j, lanes)
+
+
 def _make_to_points(name: int, taps: int, cells: int, vector: int, number: int) -> Callable[..., None]:
     """Make `image`, `filter` or `gradient`; the constants are those of `function`."""
 
@@ -226,12 +236,9 @@ def _make_to_points(name: int, taps: int, cells: int, vector: int, number: int) 
             source, source_row, source_column = array + number * c, row, column
             if channels - c < vector:
                 source, source_row, source_column = copy, cells * vector, vector
-                for i in range(max(0, top), min(cells, bottom)):
-                    at, j = i * cells * vector, max(0, left)
-                    move(
-                        like, copy, at + j * vector, vector, array, i * row + j * column + c, column,
-                        min(cells, right) - j, channels - c,
-                    )  # fmt: skip
+                _copy(
+                    like, copy, array + number * c, row, column, channels - c, cells, vector, top, bottom, left, right
+                )
             _transform(
                 like, name, taps, points + number * c, side * step, step, 0, 0, 0,
                 source, source_row, source_column, top, bottom, left, right, spare,
@@ -257,12 +264,7 @@ def _make_from_points(name: int, taps: int, cells: int, vector: int, number: int
             first, first_row, first_column = start + number * c if start else spare, start_row, start_column
             partly = channels - c < vector
             if partly:
-                for i in range(max(0, top), min(cells, bottom)):
-                    at, j = i * cells * vector, max(0, left)
-                    move(
-                        like, copy, at + j * vector, vector, first, i * start_row + j * start_column, start_column,
-                        min(cells, right) - j, channels - c,
-                    )  # fmt: skip
+                _copy(like, copy, first, start_row, start_column, channels - c, cells, vector, top, bottom, left, right)
                 to, to_row, to_column = copy, cells * vector, vector
                 first, first_row, first_column = copy, cells * vector, vector
             _transform(

@@ -21,7 +21,7 @@ DETACHED = (
 
 FIXED = "{owner}.{name}: expected to stay what the layer was made with; make another layer, and a net of it"
 EARLY = (
-    "{owner}.{name}: expected no value before the layer is in a net, which makes the array and writes its first values; "
+    "{owner}.{name}: expected no value before the layer is in a net, which makes the array and fills it; "
     "write layer.{name}[...] = value once there is a net"
 )
 STATE = "{owner}.{name}: expected to stay the array that the layer made; write layer.{name}[...] = value"

@@ -313,8 +313,8 @@ def radam_update(
     v[...] = beta2 * v + (1 - beta2) * g * g
     _flush(m)
     _flush(v)
-    step = m / (np.sqrt(v) + eps) if rectified else m
-    params -= shrink * params + step_size * step
+    step = step_size * m
+    params -= shrink * params + (step / (np.sqrt(v) + eps) if rectified else step)
 
 
 def lion_update(
