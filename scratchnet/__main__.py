@@ -12,7 +12,6 @@ import importlib.util
 import io
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from scratchnet.models import MODELS, Recipe, default_recipe
 from scratchnet.optimizers import OPTIMIZERS
 from scratchnet.runs import OPS, Run, RunConfig, own_settings, vocabulary_hash
 from scratchnet.schedules import SCHEDULES
+from scratchnet.signals import StopOnSignal
 
 RECIPE = (
     "optimizer",
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command_train(parsed: argparse.Namespace) -> int:
     """Train, save after each epoch, and measure on the test set at the end."""
-    say = _nothing if parsed.quiet else print
+    say = _nothing if parsed.quiet else _say
     if parsed.threads is not None:
         _usage(threads.set_threads, parsed.threads)
     run = _start(parsed) if parsed.resume is None else _resume(parsed)
@@ -163,28 +163,6 @@ def command_bench(parsed: argparse.Namespace) -> int:
         bench.plot(parsed.plot)
         print(f"drawn: {parsed.plot}")
     return 0
-
-
-class StopOnSignal:
-    """While active, Ctrl-C (or SIGTERM) asks the loop to stop after its batch; a second one stops at once."""
-
-    def __enter__(self) -> StopOnSignal:
-        self._asked = False
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def requested(self) -> bool:
-        return self._asked
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        _tell("\nfinishing the batch, then saving; once more to stop at once")
 
 
 def _start(parsed: argparse.Namespace) -> Run:
@@ -288,6 +266,14 @@ def _tell(text: str) -> None:
     """Print to stderr, whose reader may be gone, as `tee` after the same Ctrl-C: no reason to stop before the save."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+def _say(*words: object, sep: str = " ") -> None:
+    """Print to stdout at once, for whoever reads a log while it grows; where nobody does any more, training goes on."""
+    try:
+        print(*words, sep=sep, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _nothing(*words: object, **named: object) -> None:

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 
-def assigned_once(name: str, refusal: str) -> Any:
+def assigned_once(name: str, refusal: str, once: str | None = None) -> Any:
     """A property that takes one value, and from then on only that same object.
 
     So `layer.weight -= step`, which assigns the same array again after it has written, passes. Anything else is refused
-    by an AttributeError that says `refusal`, in which {owner} and {name} are filled in.
+    by an AttributeError that says `refusal`, in which {owner} and {name} are filled in. Where the name of another
+    attribute is given as `once`, the value stays from when that one is true.
     """
 
     def write(owner: Any, value: Any) -> None:
         held = getattr(owner, f"_{name}", None)
-        if held is None:
+        if held is None or (once is not None and not getattr(owner, once, False)):
             setattr(owner, f"_{name}", value)
         elif value is not held:
             raise AttributeError(refusal.format(owner=type(owner).__name__, name=name))

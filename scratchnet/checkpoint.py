@@ -27,6 +27,7 @@ import safetensors.numpy
 from scratchnet.files import whole
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Optimizer
+from scratchnet.optimizers.base import check_moves
 
 FORMAT = 1
 
@@ -178,8 +179,8 @@ def restore(checkpoint: Checkpoint, net: Sequential, optimizer: Optimizer | None
 def _check_owners(name: str, net: Any, optimizer: Any) -> None:
     if not isinstance(net, Sequential):
         raise TypeError(f"{name}: net: expected a Sequential as second argument, got {type(net).__name__}")
-    if not isinstance(optimizer, (Optimizer, type(None))):
-        raise TypeError(f"{name}: optimizer: expected one such as Adam(net.params), got {type(optimizer).__name__}")
+    if optimizer is not None:
+        check_moves(name, optimizer, net.params, part=True)
 
 
 def _describe(array: np.ndarray) -> dict[str, Any]:

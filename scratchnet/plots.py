@@ -23,9 +23,11 @@ def plot_history(history: History, path: str | Path, title: str) -> None:
     epochs = [row["epoch"] for row in history.rows]
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         axes.plot(epochs, [row[name] for row in history.rows], color=BLUE, marker="o", markersize=3, label="training")
-        if f"validation_{name}" in history.rows[0]:
-            values = [row[f"validation_{name}"] for row in history.rows]
-            axes.plot(epochs, values, color=ORANGE, marker="s", markersize=3, label="validation")
+        validated = [row for row in history.rows if f"validation_{name}" in row]  # a resumed run may measure more
+        if validated:
+            values = [row[f"validation_{name}"] for row in validated]
+            at = [row["epoch"] for row in validated]
+            axes.plot(at, values, color=ORANGE, marker="s", markersize=3, label="validation")
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)

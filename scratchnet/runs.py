@@ -37,7 +37,7 @@ OPS = {"kernels": kernels, "reference": reference}
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides which bits a run produces, thread count and place of the data aside."""
+    """Everything that decides what a run computes, to the last bits on one processor with one SCRATCHNET_WINOGRAD."""
 
     data: str
     model: str
@@ -124,7 +124,7 @@ class Run:
         self.folder, self.config, self.dataset = Path(folder), config, dataset
         self.progress = Progress()
         self.training, self.validation = dataset.train, None
-        if config.validation:
+        if config.validation and config.fingerprint in (None, dataset.fingerprint):  # other data is only evaluated
             self.training, self.validation = hold_out(dataset.train, config.validation, seed=0)
         layers = MODELS[config.model](dataset.input_shape, len(dataset.classes), config.dropout)
         self.net = Sequential(layers, dataset.input_shape, config.seed, config.dtype, OPS[config.ops])
@@ -228,8 +228,7 @@ class Run:
                 f"{self.folder / CONFIG}: expected the settings that the run began with, got {edits}; "
                 "they can't change: undo the edit, or remove the file and it is written anew"
             )
-        if not asked or not (self.folder / HISTORY).exists():
-            self._record()
+        self._record()  # a process that was killed between two files has left an older one
 
     def _train(self, show: bool, should_stop: Callable[[], bool], report: Callable[[dict[str, float]], None]) -> None:
         """Train, saving after each epoch and where it stops."""

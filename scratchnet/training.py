@@ -20,6 +20,7 @@ from scratchnet.files import write_whole
 from scratchnet.losses import binary_cross_entropy, check_returned, mse, on_floor, softmax_cross_entropy
 from scratchnet.network import Sequential
 from scratchnet.optimizers import Optimizer, clip_grad_norm
+from scratchnet.optimizers.base import check_moves
 
 Loss = Callable[..., tuple[float, np.ndarray]]
 OURS = (softmax_cross_entropy, binary_cross_entropy, mse)  # losses that can write the gradient where they are told
@@ -143,7 +144,8 @@ def train(
         clip_norm: scale gradients whose norm is larger down to it.
         progress: where to go on, from a checkpoint; None starts a run.
         show: a progress bar on stderr.
-        should_stop: asked after each batch; True ends training there, with a progress that can be resumed.
+        should_stop: asked after each batch, and after `after_epoch`; True ends training there, with a progress that can
+            be resumed.
         after_epoch: called after each epoch, to save.
 
     Returns:
@@ -151,10 +153,10 @@ def train(
 
     Raises:
         TypeError, ValueError: an argument is not what it should be, or `optimizer` moves other parameters.
-        DivergenceError: loss or gradient is NaN or infinite; the optimizer has not stepped on that batch. Or parameters
-            are, after an epoch; `after_epoch` has not been called.
+        DivergenceError: loss, gradient or batch norm's statistics are NaN or infinite; the optimizer has not stepped on
+            that batch. Or parameters are, after an epoch; `after_epoch` has not been called.
     """
-    _check_pair(net, optimizer)
+    check_moves("train", optimizer, net.params)
     _check_data(net, x, y, validation, loss)
     check_callable("train: loss", loss, "softmax_cross_entropy")
     check_callable("train: should_stop", should_stop, "lambda: False")
@@ -165,15 +167,14 @@ def train(
         check_number("train: clip_norm", clip_norm, low=0, include_low=False)
     progress = Progress() if progress is None else progress
     _check_progress(progress, batch_size, y.shape[0])
-    statistics = list(net.state().values())
+    statistics, stop = net.state(), False
     batch_loss = _reusing_memory(loss, net, min(batch_size, y.shape[0]))
     while progress.epoch < epochs:
-        lr, began = optimizer.current_lr(), time.perf_counter()
+        began = time.perf_counter()
         with _bar(progress, epochs, x, show) as bar:
             for xb, yb in batches(
                 x, y, batch_size, seed, progress.epoch, start=progress.batch, dtype=net.dtype.name, reuse=True
             ):
-                lr = optimizer.current_lr()
                 with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as divergence
                     value, correct = _step(net, optimizer, xb, yb, batch_loss, clip_norm, progress, statistics)
                 progress.batch += 1
@@ -183,18 +184,18 @@ def train(
                 progress.seconds, began = progress.seconds + time.perf_counter() - began, time.perf_counter()
                 bar.update(len(yb))
                 bar.set_postfix_str(_describe(progress, yb), refresh=False)
-                if should_stop() and progress.batch < count_batches(y.shape[0], batch_size):
+                stop = should_stop()
+                if stop and progress.batch < count_batches(y.shape[0], batch_size):
                     _check_params(net, progress)
                     return progress
-            row = _row(net, progress, lr, loss, y, validation)
-            for name, value in row.items():
-                if name.startswith("validation"):
-                    bar.set_postfix_str(f"{bar.postfix}, {name.replace('_', ' ')} {value:.4f}")
+            row = _row(net, progress, optimizer.lr_of(max(1, optimizer.t)), loss, y, validation)
+            measured = [f", {name.replace('_', ' ')} {row[name]:.4f}" for name in row if name.startswith("validation")]
+            bar.set_postfix_str(_describe(progress, y) + "".join(measured))
         _check_params(net, progress)
         progress.history.rows.append(row)
         progress.next_epoch()
         after_epoch(progress)
-        if should_stop():
+        if stop or should_stop():
             break
     return progress
 
@@ -228,18 +229,6 @@ def count_right(outputs: np.ndarray, labels: np.ndarray) -> int:
 def _are_labels(y: np.ndarray) -> bool:
     """Whether targets name classes, so that an output can be right or wrong."""
     return y.dtype.kind in "iu"
-
-
-def _check_pair(net: Sequential, optimizer: Optimizer) -> None:
-    """Refuse an optimizer whose steps would not move the net."""
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"train: optimizer: expected one such as Adam(net.params), got {optimizer!r}")
-    mine, its = net.params, optimizer.params
-    if its.shape != mine.shape or its.ctypes.data != mine.ctypes.data:
-        raise ValueError(
-            "train: optimizer: expected one over this net's params, got one over another array; its steps "
-            "would not move the net: make it with e.g. Adam(net.params)"
-        )
 
 
 def _check_data(net: Sequential, x: Any, y: Any, validation: Any, loss: Loss) -> None:
@@ -314,29 +303,30 @@ def _step(
     loss: Loss,
     clip_norm: float | None,
     progress: Progress,
-    statistics: list[np.ndarray],
+    statistics: dict[str, np.ndarray],
 ) -> tuple[float, int]:
     """One batch: forward, loss, backward, step. Returns (mean loss, number classified right)."""
-    before = [array.copy() for array in statistics]
+    before = [array.copy() for array in statistics.values()]
     outputs = net.forward(xb, train=True)
     value, doutputs = check_returned("train: loss", loss(outputs, yb))
     correct = count_right(outputs, yb) if _are_labels(yb) else 0
     net.backward(doutputs)
     norm = clip_grad_norm(net.grads, math.inf if clip_norm is None else clip_norm, ops=net.ops)
-    if not (math.isfinite(value) and math.isfinite(norm)):
-        for array, held in zip(statistics, before):
+    spoilt = _first_not_finite(statistics.items())
+    if not (math.isfinite(value) and math.isfinite(norm) and spoilt is None):
+        for array, held in zip(statistics.values(), before):
             array[...] = held
         raise DivergenceError(
             f"training diverged in epoch {progress.epoch + 1}, batch {progress.batch + 1}: loss {value}, "
-            f"gradient norm {norm}; {_blame(net, xb)}. The weights are those before this batch; "
-            "lower the learning rate or clip the gradient (clip_norm)"
+            f"gradient norm {norm}; {_blame(net, xb, spoilt)}. The weights are those before this batch; "
+            "lower the learning rate, clip the gradient (clip_norm), or look for numbers in x that are far too large"
         )
     optimizer.step(net.grads)
     return value, correct
 
 
-def _blame(net: Sequential, xb: Any) -> str:
-    """Name the first place where something is not finite: a parameter, a layer's output, or a gradient."""
+def _blame(net: Sequential, xb: Any, spoilt: str | None) -> str:
+    """Name the first place where something is not finite: a parameter, a layer's output, a gradient, or a statistic."""
     if (name := _first_not_finite(net.parameters().items())) is not None:
         return f"parameter {name} was not finite before it"
     for i, layer in enumerate(net.layers):
@@ -345,6 +335,8 @@ def _blame(net: Sequential, xb: Any) -> str:
             return f"first at the output of layer {i}, {layer!r}"
     if (name := _first_not_finite(reversed(net.gradients().items()))) is not None:
         return f"first in the gradient of {name}"
+    if spoilt is not None:
+        return f"first in {spoilt}, which the numbers of this batch made too large for {net.dtype}"
     return "all parameters, outputs and gradients taken one by one are finite"
 
 

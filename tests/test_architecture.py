@@ -14,7 +14,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Each module may import from those named before it (and from its own package).
 FLOORS = [
-    ["arrays", "attributes", "cache", "files"],
+    ["arrays", "attributes", "cache", "files", "signals"],
     ["threads"],
     ["reference", "kernels", "initializers", "schedules"],
     ["losses", "optimizers", "layers"],

@@ -358,9 +358,19 @@ def test_large_batches_are_gathered_by_many_threads_into_the_same_bits():
     np.testing.assert_array_equal(xb, scale(x[yb]))
 
 
-def test_rows_beyond_the_array_are_an_error():
-    with pytest.raises(IndexError):
-        next(batches(Rows(X, np.array([3, 10])), Y[:2], 2))
+@pytest.mark.parametrize(("index", "got"), [([3, 10], "3 to 10"), ([-11, 0], "-11 to 0")])
+def test_rows_beyond_the_array_are_an_error(index, got):
+    with pytest.raises(ValueError, match=f"batches: x: expected Rows of an array of 10, got indices from {got}"):
+        batches(Rows(X, np.array(index)), Y[:2])
+
+
+def test_rows_that_leave_bad_ones_out_are_good():
+    x = np.ones((3, 2), np.float32)
+    x[0] = np.nan
+    for xb, _ in batches(Rows(x, np.array([1, 2])), Y[:2], 2):
+        np.testing.assert_array_equal(xb, x[1:])
+    with pytest.raises(ValueError, match=r"got nan at index \(1, 0\)"):
+        batches(Rows(x, np.array([2, 0])), Y[:2])
 
 
 def test_a_foreign_byte_order_in_csr_is_refused():

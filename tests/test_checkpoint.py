@@ -326,6 +326,16 @@ def test_another_optimizer_is_refused_and_the_net_left_alone(tmp_path):
     np.testing.assert_array_equal(other.params, before)
 
 
+def test_an_optimizer_of_another_net_is_refused(tmp_path):
+    path, (net, optimizer), (other, _) = tmp_path / "c.safetensors", make(), make()
+    with pytest.raises(ValueError, match="save_checkpoint: optimizer: expected one over this net's params"):
+        save_checkpoint(path, other, optimizer)
+    save_checkpoint(path, net, optimizer)
+    with pytest.raises(ValueError, match="restore: optimizer: expected one over this net's params"):
+        restore(load_checkpoint(path), other, optimizer)
+    save_checkpoint(path, net, optimizers.Adam(net.params[3:]))  # one of some of them has its uses
+
+
 def test_a_link_stays_a_link(tmp_path):
     net = Sequential([Dense(2)], (3,))
     (tmp_path / "link").symlink_to(tmp_path / "file")

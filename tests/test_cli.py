@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +30,7 @@ from scratchnet.gradcheck import Report, Row
 from scratchnet.models import MODELS
 from scratchnet.network import Sequential
 from scratchnet.runs import Run, RunConfig
+from scratchnet.signals import StopOnSignal
 
 pytestmark = pytest.mark.jit_only
 
@@ -424,6 +427,58 @@ def test_a_run_follows_its_folder_of_data_to_another_place(here, capsys):
     accuracy = printed.split("(")[0]
     assert capsys.readouterr().out.startswith(accuracy)
     assert main(["train", "--resume", "run", "--data", "digits", "--quiet"]) == 1
+
+
+def test_other_data_need_no_validation_part(here, capsys):
+    """A thousandth of digits is a row, of a few images none."""
+    write_images(here / "tiny")
+    options = ["--model", "logistic", "--epochs", "1", "--quiet", "--validation", "0.1"]
+    assert main(["train", "--data", "./tiny", *options, "--out", "run"]) == 0
+    write_images(here / "less", train=2)
+    assert main(["evaluate", "run", "--data", "./less"]) == 0, capsys.readouterr().err
+
+
+def test_resuming_mends_a_history_that_was_not_written(here):
+    main([*QUICK, "--quiet", "--out", "run"])
+    history = Path("run/history.csv")
+    whole = history.read_text()
+    history.write_text(whole[: whole.index("\n2,") + 1])  # as where the process is killed behind the checkpoint
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert history.read_text() == whole
+
+
+def test_an_epoch_is_in_the_log_when_it_is_over(here):
+    process = scratchnet_command("train", "--epochs", "100000", "--batch-size", "64", "--out", "run", cwd=here)
+    with process.stdout, process.stderr:
+        assert any(line.startswith("epoch 1/100000: loss") for line in process.stdout)
+        process.stdout.close()  # as `| head` does: training goes on
+        before = load_checkpoint("run/checkpoint.safetensors").progress["epoch"]
+        while load_checkpoint("run/checkpoint.safetensors").progress["epoch"] < before + 3 and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130, process.stderr.read()
+
+
+def test_ctrl_c_in_the_middle_of_a_message_is_heard(monkeypatch):
+    """A message nobody has read yet holds stderr's buffer; to print another one there would be an error."""
+    reading, writing = os.pipe()
+    main_thread = threading.main_thread().ident
+
+    def interrupt_then_read():
+        time.sleep(0.3)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        while os.read(reading, 65536):
+            pass
+
+    with os.fdopen(writing, "wb") as end, io.TextIOWrapper(end, line_buffering=True) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        reader = threading.Thread(target=interrupt_then_read, daemon=True)
+        with StopOnSignal() as stop:
+            reader.start()
+            print("x" * 300_000, file=sys.stderr)
+            assert stop.requested()
+    reader.join()
+    os.close(reading)
 
 
 def test_the_file_in_a_run_is_not_taken_for_its_folder(here, capsys):

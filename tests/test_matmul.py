@@ -20,7 +20,7 @@ from processes import run_code
 
 from scratchnet import kernels, threads
 from scratchnet.kernels import jit, tile, vectors
-from scratchnet.kernels.matmul import BLOCK, matmul
+from scratchnet.kernels.matmul import BLOCK, FEW, matmul
 from scratchnet.kernels.memory import next_task
 
 # Around the edges of tiles (1 to 12 rows, 4 to 64 lanes), of blocks of K, and primes.
@@ -86,6 +86,17 @@ def test_rounding_is_that_of_a_sum_in_this_dtype(dtype):
     matmul(c, a, b)
     exact = a.astype(np.longdouble) @ b.astype(np.longdouble)
     assert np.abs(c - exact).max() <= 4 * np.finfo(dtype).eps * np.sqrt(900) * np.abs(exact).max()
+
+
+def test_threads_are_chosen_by_the_time_that_a_product_takes(monkeypatch):
+    """A matrix of one column takes as long as one of a whole vector, one row as long as a few."""
+    asked = []
+    monkeypatch.setattr("scratchnet.kernels.matmul.threads_for_product", lambda work: asked.append(work) or 1)
+    lanes = tile.shapes(np.dtype(np.float32))[0].lanes
+    for m, n in ((7, 1), (7, lanes), (7, lanes + 1), (1, lanes)):
+        a, b, _ = operands(m, 5, n)
+        matmul(np.empty((m, n), np.float32), a, b)
+    assert asked == [7 * lanes * 5, 7 * lanes * 5, 7 * 2 * lanes * 5, FEW * lanes * 5]
 
 
 def test_inputs_of_any_steps_are_understood():

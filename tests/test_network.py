@@ -48,6 +48,19 @@ def test_layers_look_into_the_flat_arrays():
     assert net.layers[0].weight[0, 1] == 1 and net.layers[2].bias[-1] == net.params.size - 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("input_shape", (400,)), ("output_shape", (6,)), ("dtype", np.dtype("float64")), ("ops", reference)],
+)
+def test_a_layer_in_a_net_stays_what_it_was_made_as(name, value):
+    """Kernels trust these: a wider input would be read past the end of the weights."""
+    layer = Dense(3)
+    assert [layer.build((size,)) for size in (5, 4)] == [(3,), (3,)]
+    net = Sequential([layer], (4,))
+    with pytest.raises(AttributeError, match=rf"Dense\.{name}: expected to stay .* make another layer"):
+        setattr(net.layers[0], name, value)
+
+
 @pytest.mark.parametrize("name", ["weight", "bias", "dweight", "dbias"])
 def test_assigning_a_parameter_is_refused(name):
     net = small_net()

@@ -106,6 +106,22 @@ def test_resumed_at_the_very_end_of_an_epoch():
     assert progress.epoch == 1 and adam.t == 0 and progress.history.rows[0]["loss"] == 0.1
 
 
+@pytest.mark.parametrize("show", [False, True])
+def test_resumed_between_the_last_batch_and_validation(show, capsys):
+    """As after an interrupt while the validation set was measured: nothing is left to train, the row is to be made."""
+    rows = []
+    for interrupted in (False, True):
+        net, adam = make()
+        progress = Progress()
+        if interrupted:
+            train(net, adam, X, Y, 1, 8, progress=progress)
+            progress = Progress(batch=7, loss_sum=progress.history.rows[0]["loss"] * 50, seen=50)
+        train(net, adam, X, Y, 1, 8, progress=progress, validation=(X, Y), show=show)
+        rows.append(progress.history.rows[0])
+    assert rows[0]["validation_loss"] == rows[1]["validation_loss"] and rows[0]["lr"] == rows[1]["lr"] == adam.lr(7)
+    assert (f"validation loss {rows[0]['validation_loss']:.4f}" in capsys.readouterr().err) == show
+
+
 def test_validation_is_measured_not_trained_on():
     net, adam = make()
     with_validation = train(net, adam, X, Y, 2, 8, validation=(X[:10], Y[:10]))
@@ -237,11 +253,31 @@ def test_divergence_leaves_running_statistics_alone():
         np.testing.assert_array_equal(value, before[name])
 
 
+@pytest.mark.parametrize("ops", [kernels, reference])
+def test_numbers_too_large_for_batch_norm_are_divergence(ops):
+    """Their variance is infinite, their gradient 0, and the loss as good as any: only the statistics show it."""
+    net = Sequential([BatchNorm1d(), Dense(2)], (6,), ops=ops)
+    bad = X.copy()
+    bad[3, 0] = 1e30
+    with pytest.raises(DivergenceError, match=r"first in 0.running_var, which the numbers .* too large for float32"):
+        train(net, optimizers.SGD(net.params, lr=0.1), bad, Y, batch_size=8)
+    assert np.isfinite(net.predict(X)).all()
+
+
 def test_history_takes_a_column_that_begins_late(tmp_path):
     History([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "validation_loss": 3.0}]).write_csv(
         tmp_path / "h.csv"
     )
     assert (tmp_path / "h.csv").read_text() == "epoch,loss,validation_loss\n1,2.0,\n2,1.0,3.0\n"
+
+
+@pytest.mark.parametrize("validated", [1, 2])
+def test_a_curve_of_some_epochs_is_drawn(validated, tmp_path):
+    plots = pytest.importorskip("scratchnet.plots")
+    rows = [{"epoch": epoch, "loss": 1.0} for epoch in (1, 2)]
+    rows[validated - 1]["validation_loss"] = 2.0
+    plots.plot_history(History(rows), tmp_path / "curves.svg", "validated once")
+    assert "validation" in (tmp_path / "curves.svg").read_text()
 
 
 @pytest.mark.parametrize(
@@ -405,6 +441,13 @@ def test_each_epoch_counts_its_own_seconds(monkeypatch):
 def test_a_stop_at_the_last_batch_of_an_epoch_trains_no_other():
     net, adam = make()
     stopped = train(net, adam, X, Y, epochs=3, batch_size=8, should_stop=lambda: adam.t >= 7)
+    assert (stopped.epoch, stopped.batch, adam.t) == (1, 0, 7)
+
+
+def test_a_stop_that_is_asked_for_once_is_heard_at_the_last_batch():
+    net, adam = make()
+    answers = iter([False] * 6 + [True])
+    stopped = train(net, adam, X, Y, epochs=3, batch_size=8, should_stop=lambda: next(answers))
     assert (stopped.epoch, stopped.batch, adam.t) == (1, 0, 7)
 
 

@@ -227,7 +227,9 @@ CASES["lion_update"] = update(0.15625, 0.875, 0.9375, 0.03125, states=["m"])
 
 # The modes that the cases above leave out: tests/test_updates.py compares the floors on them too.
 MODES = {
-    "sgd_update: plain": update(0.15625, 0.0, 0.0, 0.0625, False, states=["momentum_buffer"], empty=["momentum_buffer"]),
+    "sgd_update: plain": update(
+        0.15625, 0.0, 0.0, 0.0625, False, states=["momentum_buffer"], empty=["momentum_buffer"]
+    ),
     "sgd_update: momentum": update(0.15625, 0.875, 0.25, 0.0625, False, states=["momentum_buffer"]),
     "rmsprop_update: plain": update(
         0.15625, 0.875, 1e-8, 0.0, 0.0625, states=["v", "m", "momentum_buffer"], empty=["m", "momentum_buffer"]

@@ -106,7 +106,7 @@ def _size(shape: Shape) -> str:
 
 def _dense() -> Iterator[Case]:
     yield Case("dense_forward", "1x784->1000", 2 * 784 * 1000, ((1, 1000),), ((1, 784), (784, 1000), (1000,)))
-    for d, u in ((784, 1000), (1000, 1000), (500, 784), (1000, 10)):
+    for d, u in ((784, 1000), (1000, 1000), (500, 784), (1000, 10), (784, 10)):
         size, flops = f"{N}x{d}->{u}", 2 * N * d * u
         yield Case("dense_forward", size, flops, ((N, u),), ((N, d), (d, u), (u,)))
         yield Case("dense_backward_weight", size, flops, ((d, u), (u,)), ((N, d), (N, u)))

@@ -211,19 +211,22 @@ def _check_rows(x: Any, dtype: str) -> Any:
         _check_finite("batches: x", x.data, dtype)
         return x
     array = x.array if isinstance(x, Rows) else x
+    if isinstance(x, Rows) and len(x) and not -len(array) <= x.index.min() <= x.index.max() < len(array):
+        got = f"{x.index.min()} to {x.index.max()}"
+        raise ValueError(f"batches: x: expected Rows of an array of {len(array)}, got indices from {got}")
     if not (is_plain_array(array) and array.dtype == np.uint8):
         check_array("batches: x", array[:1] if is_plain_array(array) and array.ndim else array)  # it may copy it
-        _check_finite("batches: x", array, dtype)
+        _check_finite("batches: x", x, dtype)
     if len(x.shape) < 2 or 0 in x.shape:
         raise ValueError(f"batches: x: expected (N, ...) with at least one row of numbers, got {show_shape(x.shape)}")
     return x if isinstance(x, Rows) else array.view(np.ndarray)  # a memory map is gathered as a plain array
 
 
-def _check_finite(name: str, numbers: np.ndarray, dtype: str) -> None:
+def _check_finite(name: str, numbers: np.ndarray | Rows, dtype: str) -> None:
     for first in range(0, len(numbers), ROWS_AT_ONCE):
         block = numbers[first : first + ROWS_AT_ONCE]
         if not np.isfinite(block).all():
-            check_finite(name, numbers)
+            check_finite(name, np.asarray(numbers))
         if block.dtype.name != dtype and (np.abs(block) > np.finfo(dtype).max).any():
             raise ValueError(f"{name}: expected numbers that fit {dtype}, got {np.abs(block).max():g}; scale them")
 

@@ -17,7 +17,7 @@ from scratchnet.kernels import tile
 from scratchnet.kernels.activations import relu_backward
 from scratchnet.kernels.dense import dense_backward_weight
 from scratchnet.kernels.jit import kernel, workspace
-from scratchnet.kernels.matmul import ADD, COLLECT, MASK, NOTHING, RECTIFY, matmul, plan, product
+from scratchnet.kernels.matmul import ADD, COLLECT, MASK, NOTHING, RECTIFY, matmul, plan, product, work
 
 Widths = tuple[int, ...]
 
@@ -113,7 +113,7 @@ def _plans(rows: int, widths: Widths, rectify_last: bool, dtype: np.dtype[Any]) 
 
     Nothing where a product is large.
     """
-    if rows * max(d * u for d, u in pairwise(widths)) >= APART_FROM:
+    if max(work(rows, u, d, dtype) for d, u in pairwise(widths)) >= APART_FROM:
         return ()
     edges = [RECTIFY] * (len(widths) - 2) + [RECTIFY if rectify_last else ADD]
     found = [

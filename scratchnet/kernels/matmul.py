@@ -39,6 +39,7 @@ PACK_FROM = 6  # panels: where more than so many read a turned a, packing it pay
 IN_PLACE = 2  # rows of tiles, at most, for which b is read where it lies: 0.4 to 0.9 of the time that packing takes
 IN_PLACE_SMALL = 12  # the same where b has at most SMALL bytes, and its panels are wider than a line of memory
 SMALL, LINE = 1 << 21, 64
+FEW = 4  # rows: one takes as long, because all of b is read for it
 PAGE = 4096  # bytes: numbers so far apart compete for 8 places in the first cache
 TILES_TOGETHER = 8  # tiles of a turned a that are packed side by side: a page of it is opened once for all of them
 TASKS = 4  # for each thread, where there are as many strips
@@ -93,12 +94,17 @@ def matmul(
     NaN and infinity travel as through any sum of products: 0 times infinity is NaN.
     """
     (m, n), k = c.shape, a.shape[0 if turn_a else 1]
-    slots = threads_for_product(m * tile.whole_vectors(n, c.dtype) * k)
+    slots = threads_for_product(work(m, n, k, c.dtype))
     use, edge = _edge(c, bias, sums, rectify, outputs)
     sizes, numbers = plan(m, n, k, turn_a, turn_b, use, c.dtype, slots)
     space, (multiply, pack) = workspace("matmul", numbers, c.dtype), tile.functions(c.dtype)
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     product.launch(slots > 1, c, a, b, edge, space, multiply, pack, sizes)
+
+
+def work(m: int, n: int, k: int, dtype: np.dtype[Any]) -> int:
+    """The multiply-adds that the time of a product is that of: of whole vectors, and of FEW rows at least."""
+    return max(m, FEW) * tile.whole_vectors(n, dtype) * k
 
 
 def _edge(

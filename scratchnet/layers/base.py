@@ -38,8 +38,10 @@ class Layer:
         ops, dtype: the floor and precision it runs on; set by the net.
     """
 
-    input_shape: Shape
-    output_shape: Shape
+    input_shape: Shape = assigned_once("input_shape", FIXED, once="_bound")
+    output_shape: Shape = assigned_once("output_shape", FIXED, once="_bound")
+    ops: ModuleType = assigned_once("ops", FIXED, once="_bound")
+    dtype: np.dtype[Any] = assigned_once("dtype", FIXED, once="_bound")
     bias: np.ndarray
     dbias: np.ndarray
     layers: tuple[Layer, ...] = ()

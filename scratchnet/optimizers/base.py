@@ -75,8 +75,11 @@ class Optimizer:
 
     def current_lr(self) -> float:
         """The learning rate of the next step, number t + 1."""
+        return self.lr_of(self.t + 1)
+
+    def lr_of(self, t: int) -> float:
+        """The learning rate of step t, 1, 2, 3, ..., as lr is now."""
         if callable(self._lr):
-            t = self.t + 1
             return check_number(f"{self._name()}: lr: what the schedule returns for t = {t}", self._lr(t), 0)
         return self._lr
 
@@ -173,6 +176,21 @@ class Optimizer:
         if rounded == 1:
             raise ValueError(f"{self._name()}: expected a decay rate < 1, got {rate}: 1 in float32; use float64 params")
         return rounded
+
+
+def check_moves(name: str, optimizer: Any, params: np.ndarray, part: bool = False) -> None:
+    """Refuse an optimizer whose steps would not move these parameters, or, with `part`, none of them."""
+    if not isinstance(optimizer, Optimizer):
+        got = type(optimizer).__name__
+        raise TypeError(f"{name}: optimizer: expected one such as Adam(net.params), got {got}")
+    its = optimizer.params
+    if part and np.may_share_memory(its, params):
+        return
+    if its.shape != params.shape or its.ctypes.data != params.ctypes.data:
+        raise ValueError(
+            f"{name}: optimizer: expected one over this net's params, got one over another array; its steps "
+            "would not move the net: make it with e.g. Adam(net.params)"
+        )
 
 
 def _check_names(name: str, mapping: Any, expected: Any) -> None:
