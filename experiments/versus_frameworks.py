@@ -21,6 +21,8 @@ from versus.nets import MODULES, NETS, OURS, Net
 from versus.race import Entry, Settings, run_race
 from versus.report import STATEMENT, insert, show, write
 
+UNFINISHED = "unfinished"  # the folder, inside --out, of what there is before all nets have been raced
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -29,7 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", default=",".join(NETS), help="comma-separated, of: %(default)s")
     parser.add_argument("--peers", help="comma-separated; all unless given")
-    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--threads", type=int, default=min(2, CORES))
     parser.add_argument("--seconds", type=float, default=20, help="of racing, for each net (default: %(default)s)")
     parser.add_argument("--smoke", action="store_true", help="drawn data, a few steps: does everything run?")
     parser.add_argument("--out", type=Path, help="folder for versus.csv, versus.json and versus.md")
@@ -44,8 +46,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             parser.error(f"expected some of {', '.join(known)}; got {', '.join(sorted(unknown))}")
     if not 0 < args.seconds < math.inf:
         parser.error(f"--seconds: expected a number > 0, got {args.seconds}")
-    if not 1 <= args.threads <= (os.cpu_count() or 1):
-        parser.error(f"--threads: expected 1 to {os.cpu_count()}, got {args.threads}")
+    if not 1 <= args.threads <= CORES:
+        parser.error(f"--threads: expected 1 to {CORES}, got {args.threads}")
+    if args.out and not args.readme:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=args.out):
+                pass
+        except OSError as error:
+            parser.error(f"--out: expected a folder that can be written to, got {args.out} ({error.strerror})")
     return args
 
 
@@ -55,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.readme:
         insert((args.out / "versus.md").read_text(), README)
         return 0
-    settings = Settings(args.threads, 0.2 if args.smoke else args.seconds, args.smoke)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    settings = Settings(args.threads, 0.2 if args.smoke else args.seconds, args.smoke, load)
     print(f"{cpu_model()}, {args.threads} threads. {STATEMENT}")
     results: list[tuple[Net, list[Entry]]] = []
     sources: dict[str, str] = {}
@@ -67,7 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
             results.append((net, entries))
             print(show(net, entries, sources[net.name]), flush=True)
             if args.out:
-                write(args.out, results, settings, sources)
+                write(args.out / UNFINISHED, results, settings, sources)
+    if args.out:
+        for path in (args.out / UNFINISHED).iterdir():
+            path.replace(args.out / path.name)
+        (args.out / UNFINISHED).rmdir()
     return int(any(entry.note.startswith("WRONG") for _, entries in results for entry in entries))
 
 

@@ -207,6 +207,11 @@ def check_labels(name: str, labels: Any, count: int, classes: int) -> np.ndarray
         return labels  # the common case, at once
     if not is_plain_array(labels):
         raise TypeError(f"{name}: expected a NumPy array of integers, got {type(labels).__name__}")
+    if labels.shape == (count, classes) and classes > 1:
+        raise ValueError(
+            f"{name}: expected one label per row, shape ({count},), got {show_shape(labels.shape)}, a column for each "
+            "class; of one-hot rows, take labels.argmax(axis=1)"
+        )
     if labels.dtype.kind not in "iu":
         raise TypeError(
             f"{name}: expected integer labels, got dtype {labels.dtype}; convert them with .astype(np.int64)"

@@ -85,6 +85,8 @@ BAD_LABELS = [
     (np.array([True, False]), TypeError, "got dtype bool"),
     (np.array([0, 1, 1]), ValueError, r"expected shape \(2,\), got \(3,\); one label per row"),
     (np.array([[0], [1]]), ValueError, r"got \(2, 1\)"),
+    (np.eye(10, dtype="float32")[:2], ValueError, r"got \(2, 10\), .* of one-hot rows, take labels.argmax\(axis=1\)"),
+    (np.eye(10, dtype="int64")[:2], ValueError, r"of one-hot rows, take labels.argmax\(axis=1\)"),
 ]
 
 

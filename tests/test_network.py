@@ -441,6 +441,20 @@ def test_a_copy_whose_layers_would_be_detached_is_refused(duplicate):
         duplicate(net)
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_copy_of_a_part_of_a_net_is_refused(duplicate):
+    net = Sequential([Dense(2)], (3,))
+    with pytest.raises(TypeError, match="Dense: expected to stay one object, which is in a net; make another layer"):
+        duplicate(net.layers[0])
+    with pytest.raises(TypeError, match=r"Adam: expected to stay one object, .* saved = optimizer.state_dict\(\)"):
+        duplicate(Adam(net.params))
+
+
+def test_a_layer_in_no_net_may_be_copied():
+    layer = copy.deepcopy(Dense(2, bias=False))
+    assert Sequential([layer, pickle.loads(pickle.dumps(ReLU()))], (3,)).output_shape == (2,)
+
+
 @pytest.mark.parametrize("name", ["params", "grads"])
 def test_the_flat_arrays_stay_the_ones_that_layers_share(name):
     net = small_net()

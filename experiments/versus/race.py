@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +25,7 @@ TOLERANCE = 1e-3  # of the losses over these steps, relative
 BLOCK_STEPS = 300  # a block starts again from the first weights: no framework trains into another range of numbers
 ROUNDS = 5  # at least, however long a step takes
 PAUSE = 0.003  # s between blocks: a pool that spins before it sleeps must be asleep
+SETTLE = 0.15  # s of steps before a block: woken, the threads of a pool may share a core for up to 0.1 s
 POLICIES = {
     "default": {},
     "passive, spin 10000": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"},
@@ -37,6 +41,7 @@ class Settings:
     threads: int
     seconds: float  # of the race of one net
     smoke: bool
+    load: float | None = None  # average of the machine before the race
 
 
 @dataclass
@@ -62,7 +67,7 @@ class Entry:
 
 
 class Worker:
-    """A framework's process. A dead one raises RuntimeError with the last line it wrote."""
+    """A framework's process. A dead one raises RuntimeError with what it wrote last."""
 
     def __init__(
         self, name: str, net: Net, material: Path, settings: Settings, policy: str = "default", **more: str
@@ -82,7 +87,8 @@ class Worker:
 
     def ask(self, *command: object):
         """Send a command and wait for its answer."""
-        print(*command, file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it is dead, as there is no answer
+            print(*command, file=self.process.stdin, flush=True)
         return self._answer()
 
     def _answer(self):
@@ -90,13 +96,15 @@ class Worker:
         if not line:
             self.close()
             self.errors.seek(0)
-            lines = self.errors.read().strip().splitlines() or ["no message"]
-            raise RuntimeError(lines[-1][:200])
+            lines = self.errors.read().strip().splitlines() or ["it wrote nothing"]
+            errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)] or lines
+            raise RuntimeError(f"ended with status {self.process.returncode}: {errors[-1][:200]}")
         return json.loads(line)
 
     def close(self) -> None:
         """End the process."""
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
 
@@ -119,14 +127,17 @@ def run_race(net: Net, peers: list[str], material: Path, settings: Settings) -> 
     entries = {name: Entry(name) for name in (OURS, *peers)}
     workers = _start_all(net, entries, material, settings)
     try:
-        _check(workers, entries)
-        chosen = _choose(workers, entries, settings)
-        _time(chosen, entries, settings)
+        rivals = _check(workers, entries)
+        rivals = _choose(rivals, entries, settings)
+        rivals = _time(rivals, entries, settings)
     finally:
         for worker in workers:
             worker.close()
-    for worker in chosen:
-        _measure_start(worker, net, entries[worker.name], material, settings)
+    for worker in rivals:
+        try:
+            _measure_start(worker, net, entries[worker.name], material, settings)
+        except RuntimeError as error:
+            entries[worker.name].note = f"timed, but could not be started again: it {error}"
     return list(entries.values())
 
 
@@ -145,31 +156,46 @@ def _start_all(net: Net, entries: dict[str, Entry], material: Path, settings: Se
                 if name == OURS:
                     raise
                 if not entry.version:  # under no other policy either, so far
-                    entry.note = f"failed: {error}"
+                    entry.note = f"failed: it {error}"
     return workers
 
 
-def _check(workers: list[Worker], entries: dict[str, Entry]) -> None:
-    """Note how far each framework's losses are from scratchnet's; one that is too far will not be timed."""
-    expected = workers[0].ask("losses", STEPS_OF_CHECK)
+def _each(workers: list[Worker], entries: dict[str, Entry], act: Callable[[Worker], None]) -> list[Worker]:
+    """Do something with each worker; returns those that have survived it. A peer that died is out of the race."""
+    alive = []
     for worker in workers:
-        entry = entries[worker.name]
-        losses = worker.ask("losses", STEPS_OF_CHECK)
+        try:
+            act(worker)
+            alive.append(worker)
+        except RuntimeError as error:
+            if worker.name == OURS:
+                raise
+            entries[worker.name].note, entries[worker.name].times = f"failed: it {error}", []
+    return alive
+
+
+def _check(workers: list[Worker], entries: dict[str, Entry]) -> list[Worker]:
+    """Note how far each framework's losses are from scratchnet's; returns those that are near enough to be timed."""
+    expected = workers[0].ask("losses", STEPS_OF_CHECK)
+
+    def compare(worker: Worker) -> None:
+        entry, losses = entries[worker.name], worker.ask("losses", STEPS_OF_CHECK)
         if losses is None:
             entry.note = "another method: its losses are not compared"
-            continue
+            return
         entry.deviation = deviation(losses, expected)
         if not entry.deviation <= TOLERANCE:
             entry.note = f"WRONG: its losses differ by {entry.deviation:.1e}"
 
+    alive = _each(workers, entries, compare)
+    return [worker for worker in alive if not entries[worker.name].note.startswith("WRONG")]
 
-def _choose(workers: list[Worker], entries: dict[str, Entry], settings: Settings) -> list[Worker]:
+
+def _choose(rivals: list[Worker], entries: dict[str, Entry], settings: Settings) -> list[Worker]:
     """Of a framework's workers, keep the one whose environment makes it faster."""
-    rivals = [worker for worker in workers if not entries[worker.name].note.startswith("WRONG")]
     tried: dict[Worker, list[float]] = {worker: [] for worker in rivals}
     for _ in range(1 if settings.smoke else 5):
-        for worker in rivals:
-            tried[worker] += _block(worker, 0.02 if settings.smoke else 0.1)
+        rivals = _each(rivals, entries, lambda w: tried[w].extend(_block(w, 0.02 if settings.smoke else 0.1, settings)))
     chosen = []
     for name in entries:
         same = [worker for worker in rivals if worker.name == name]
@@ -180,21 +206,22 @@ def _choose(workers: list[Worker], entries: dict[str, Entry], settings: Settings
     return chosen
 
 
-def _block(worker: Worker, seconds: float) -> list[float]:
+def _block(worker: Worker, seconds: float, settings: Settings) -> list[float]:
     time.sleep(PAUSE)
-    return worker.ask("time", seconds, BLOCK_STEPS)
+    return worker.ask("time", seconds, BLOCK_STEPS, 0 if settings.smoke else SETTLE)
 
 
-def _time(workers: list[Worker], entries: dict[str, Entry], settings: Settings) -> None:
-    """Give each framework a block in turn, in an order that rotates, until the time is used up."""
+def _time(rivals: list[Worker], entries: dict[str, Entry], settings: Settings) -> list[Worker]:
+    """Give each framework a block in turn, in an order that rotates, until the time is used up; returns who is left."""
     end = time.perf_counter() + settings.seconds
-    length = min(0.25, settings.seconds / 10 / len(workers))
+    length = min(0.25, settings.seconds / 10 / len(rivals))
     rounds = 0
     while rounds < (2 if settings.smoke else ROUNDS) or time.perf_counter() < end:
-        turn = rounds % len(workers)
-        for worker in workers[turn:] + workers[:turn]:
-            entries[worker.name].times.append(_block(worker, length))
+        rivals = _each(
+            rivals[1:] + rivals[:1], entries, lambda w: entries[w.name].times.append(_block(w, length, settings))
+        )
         rounds += 1
+    return rivals
 
 
 def _measure_start(worker: Worker, net: Net, entry: Entry, material: Path, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ import numpy as np
 from machine import cpu_model
 
 from scratchnet.files import write_whole
-from versus.nets import Net
+from versus.nets import NETS, Net
 from versus.race import Entry, Settings
 
 STATEMENT = (
@@ -55,8 +56,7 @@ def judge(entries: list[Entry]) -> Verdict | None:
     mine, other = ours.all_times(), best.all_times()
     per_round = [np.median(a) / np.median(b) for a, b in zip(ours.times, best.times)]
     low, high = np.percentile(per_round, [25, 75])
-    fastest = min(entry.all_times().min() for entry in peers)
-    return Verdict(best.name, np.median(mine) / np.median(other), low, high, mine.min() / fastest)
+    return Verdict(best.name, np.median(mine) / np.median(other), low, high, mine.min() / other.min())
 
 
 def show(net: Net, entries: list[Entry], source: str) -> str:
@@ -100,6 +100,10 @@ def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
     timed = {e.name for _, es in results for e in es if e.counts}
     absent = [peer for peer in dict.fromkeys(peer for net, _ in results for peer in net.peers) if peer not in timed]
     left_out = f" Left out: {', '.join(absent)}." if absent else ""
+    for net, entries in results:
+        for entry in entries:
+            if not entry.counts and entry.name in timed:
+                left_out += f" Not timed on {net.name}: {entry.name}, {entry.note}."
     rows = [
         f"{machine}, {'; '.join(versions)}. {STATEMENT} {LEGEND}{left_out}",
         "",
@@ -110,6 +114,7 @@ def markdown(results: list[tuple[Net, list[Entry]]], settings: Settings) -> str:
     for net, entries in results:
         verdict = judge(entries)
         if verdict is None:
+            rows.append(f"| {net.title} | nobody to compare with | | | {net.target} | | |")
             continue
         best = next(entry for entry in entries if entry.name == verdict.peer)
         cells = []
@@ -129,7 +134,13 @@ START, END = "<!-- race: written by experiments/versus_frameworks.py --readme --
 
 
 def insert(table: str, readme: Path) -> None:
-    """Put the table where README.md says that it goes."""
+    """Put the table where README.md says that it goes.
+
+    Raises:
+        ValueError: it is not of all nets.
+    """
+    if missing := [net.name for net in NETS.values() if f"| {net.title} |" not in table]:
+        raise ValueError(f"expected a race of all nets, got one without {', '.join(missing)}")
     before, rest = readme.read_text().split(START)
     write_whole(readme, f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}")
 
@@ -138,10 +149,11 @@ def write(folder: Path, results: list[tuple[Net, list[Entry]]], settings: Settin
     """Write versus.csv (a row per framework and net), versus.json (with machine and settings) and versus.md."""
     folder.mkdir(parents=True, exist_ok=True)
     records = [_record(net, entry) for net, entries in results for entry in entries]
-    with open(folder / "versus.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, records[0].keys())
-        writer.writeheader()
-        writer.writerows(records)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, records[0].keys())
+    writer.writeheader()
+    writer.writerows(records)
+    write_whole(folder / "versus.csv", table.getvalue())
     facts = {
         "cpu": cpu_model(),
         "system": platform.platform(),
@@ -150,15 +162,15 @@ def write(folder: Path, results: list[tuple[Net, list[Entry]]], settings: Settin
         "seconds_per_net": settings.seconds,
         "winograd": os.environ.get("SCRATCHNET_WINOGRAD", "on"),
         "date": time.strftime("%Y-%m-%d"),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load_average_before": settings.load,
         "smoke": settings.smoke,
         "statement": STATEMENT,
         "data": sources,
     }
     verdicts = {net.name: vars(verdict) for net, entries in results if (verdict := judge(entries))}
     content = {"settings": facts, "verdicts": verdicts, "entries": records}
-    (folder / "versus.json").write_text(json.dumps(content, indent=1, default=float) + "\n")
-    (folder / "versus.md").write_text(markdown(results, settings))
+    write_whole(folder / "versus.json", json.dumps(content, indent=1, default=float) + "\n")
+    write_whole(folder / "versus.md", markdown(results, settings))
 
 
 def _record(net: Net, entry: Entry) -> dict[str, object]:

@@ -69,7 +69,8 @@ class Chain:
         """Make the batches ready."""
         x = [torch.from_numpy(batch) for batch in material["x"]]
         if len(self.net.input_shape) == 3:
-            x = [batch.permute(0, 3, 1, 2).contiguous(memory_format=self.layout) for batch in x]
+            # no .contiguous: images of one channel are contiguous in either layout, and would stay in ours
+            x = [batch.permute(0, 3, 1, 2).clone(memory_format=self.layout) for batch in x]
         self.batches = list(zip(x, map(torch.from_numpy, material["y"])))
         self.weights = _channels_first(layer_weights(material), self.net)
 

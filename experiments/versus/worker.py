@@ -4,7 +4,8 @@ Reads a command per line from stdin and answers each with a line of JSON; betwee
 another worker has the cores to itself.
 
     losses COUNT          go back to the start; the losses of so many steps, or null
-    time SECONDS COUNT    go back to the start; milliseconds of each step, until either is used up
+    time SECONDS COUNT SETTLE    milliseconds of each step from the start on, until SECONDS or COUNT is used up; before,
+                          steps of which nothing is told, for SETTLE seconds
     peak COUNT            the growth of resident memory since the batches lay ready, in MiB, after so many more steps
 """
 
@@ -54,8 +55,13 @@ def losses(runner, batches: int, count: int) -> list[float] | None:
     return None if None in found else found
 
 
-def time_block(runner, batches: int, seconds: float, count: int) -> list[float]:
-    """Milliseconds of each step of a block that begins at the first weights."""
+def time_block(runner, batches: int, seconds: float, count: int, settle: float = 0.0) -> list[float]:
+    """Milliseconds of each step of a block that begins at the first weights, once the threads have settled."""
+    runner.reset()
+    end, i = time.perf_counter() + settle, 0
+    while time.perf_counter() < end:
+        runner.step(i % batches)
+        i += 1
     runner.reset()
     at_once = getattr(runner, "steps_at_once", 1)
     warm = WARM if at_once == 1 else 0
@@ -102,7 +108,7 @@ def main() -> None:
         if command == "losses":
             answer = losses(runner, batches, int(numbers[0]))
         elif command == "time":
-            answer = time_block(runner, batches, float(numbers[0]), int(numbers[1]))
+            answer = time_block(runner, batches, float(numbers[0]), int(numbers[1]), float(numbers[2]))
         else:
             time_block(runner, batches, 1e9, int(numbers[0]))
             answer = memory_mib("VmHWM") - facts["base_mib"]

@@ -7,7 +7,8 @@
 Counted are the operations and bytes that no method can do without. Bytes: each array once, one that is read and written
 twice. Operations: + - * / and comparison, square root, exp, log, tanh one each, per element as the equation in
 reference/ has them; for products 2 per multiply-add, and only those with cells inside the image. (Winograd's
-convolutions multiply less than that; hashing in dropout is integer arithmetic and not counted.)
+convolutions multiply less than that; so would one that skips what pooling gives no gradient; hashing in dropout is
+integer arithmetic and not counted.)
 """
 
 from __future__ import annotations
@@ -200,12 +201,14 @@ def _joined() -> Iterator[Case]:
     ):
         out = h + 2 * pad - k + 1
         x, y, weight = (N, h, h, c), (N, pooled, pooled, u), (k, k, c, u)
-        flops = 2 * N * c * u * _cells_inside(h, out, k, pad) ** 2
+        read = min(out, (pooled - 1) * step + pool - edge)  # rows of the convolution that windows of the pool reach
+        flops = 2 * N * c * u * _cells_inside(h, read, k, pad) ** 2
+        compared = 2 * N * u * read**2  # by ReLU and by the pool
         index = _integers(y, pool * pool, np.uint8) if edge == 0 else _integers(y, 1, np.uint8, pool + 1)
         windows = (out, out), (1, 1), (pad, pad), (pool, pool), (step, step), (edge, edge)
         size, dx = f"{h}x{h}x{c}->{u} {k}x{k}", x if c > 1 else _nothing
         passes = 2 if c > 1 else 1
-        yield Case("conv2d_relu_max_pool2d_forward", size, flops, (y, index), (x, weight, (u,)), windows)
+        yield Case("conv2d_relu_max_pool2d_forward", size, flops + compared, (y, index), (x, weight, (u,)), windows)
         yield Case(
             "conv2d_relu_max_pool2d_backward",
             size,

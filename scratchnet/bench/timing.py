@@ -38,10 +38,11 @@ class Timing(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """What is timed, and the number of threads it runs on."""
+    """What is timed, the number of threads it runs on, and what is to be called after each call that counts."""
 
     run: Callable[[], object]
     threads: int
+    counted: Callable[[], object] = lambda: None
 
 
 def first_call(variant: Variant) -> float:
@@ -82,6 +83,7 @@ def _run_a_turn(variant: Variant, times: list[float], seconds: float) -> None:
     spent = 0.0
     while spent < seconds:
         times.append(_clock(variant.run))
+        variant.counted()
         spent += times[-1]
 
 

@@ -59,6 +59,12 @@ class Layer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copy.deepcopy and pickle once there is a net: the copy's weights would lie in no net's flat array."""
+        if self._bound:
+            raise TypeError(f"{self._name()}: expected to stay one object, which is in a net; make another layer")
+        return super().__reduce_ex__(protocol)
+
     # --- what a subclass writes --------------------------------------------------------------------------------------
 
     def build(self, input_shape: Shape) -> Shape:

@@ -53,6 +53,13 @@ class Optimizer:
         values = {"lr": self.lr, **{name: getattr(self, name) for name in self.arguments}}
         return f"{self._name()}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copy.deepcopy and pickle: a copy's steps would move a copy of the parameters, and no net."""
+        raise TypeError(
+            f"{self._name()}: expected to stay one object, which moves the parameters it was made over; keep "
+            "saved = optimizer.state_dict() and go back with optimizer.load_state_dict(saved), or use save_checkpoint"
+        )
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse another value for an argument: what was computed from it at the start would stay."""
         if (name in self.arguments or name in self.fixed) and name in self.__dict__:

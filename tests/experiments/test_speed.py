@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import scaling
 import versus_frameworks
 from processes import run_experiment
 from versus import race, report
+from versus.material import write_material
 from versus.nets import NETS, OURS
 
 from scratchnet import threads
@@ -85,9 +89,46 @@ def test_a_peer_that_starts_under_one_policy_alone_is_raced_under_that(broken, m
     assert len(ours.times) >= race.ROUNDS
 
 
+@pytest.mark.parametrize("when", ["losses", "time"])
+def test_a_peer_that_dies_is_out_of_the_race(when, monkeypatch, capsys, tmp_path):
+    class Dies(Scripted):
+        def ask(self, command, *numbers):
+            if self.name == "sklearn" and command == when:
+                raise RuntimeError("ended with status -9: it wrote nothing")
+            return super().ask(command, *numbers)
+
+    monkeypatch.setattr(race, "absent", lambda name: "")
+    monkeypatch.setattr(race, "Worker", Dies)
+    assert versus_frameworks.main(["--smoke", "--nets", "digits_mlp,adam_1e4", "--out", str(tmp_path)]) == 0
+    assert "failed: it ended with status -9: it wrote nothing" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"versus.csv", "versus.json", "versus.md"}
+    with open(tmp_path / "versus.csv", newline="") as file:
+        timed = {(row["net"], row["framework"]): int(row["steps"]) > 0 for row in csv.DictReader(file)}
+    assert not timed["digits_mlp", "sklearn"] and timed["digits_mlp", "jax"] and timed["adam_1e4", "jax"]
+
+
+def test_a_dead_worker_says_why():
+    code = """if True:
+        import sys
+        sys.stdin.readline()
+        sys.exit("Traceback\\nexc.InvalidError: no compiler found\\n\\nSet VERBOSE=1 for more")"""
+    worker = object.__new__(race.Worker)
+    with tempfile.TemporaryFile("w+") as worker.errors:
+        worker.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=worker.errors,
+            text=True,
+        )
+        with pytest.raises(RuntimeError, match=r"^ended with status 1: exc\.InvalidError: no compiler found$"):
+            worker.ask("time", 1, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--out", __file__], "--out: expected a folder that can be written to"),
         (["--seconds", "-1"], "--seconds: expected a number > 0, got -1.0"),
         (["--seconds", "nan"], "--seconds: expected a number > 0"),
         (["--readme", "--out", "absent"], "--readme: expected --out FOLDER, where versus.md is"),
@@ -119,6 +160,39 @@ def test_the_table_names_who_was_left_out_and_tells_first_steps():
     )
     assert "Left out: torch, torch-compile, sklearn." in table
     assert "| 24 / 0.71 |" in table and "| **1.00** |" in table
+
+
+def test_the_table_hides_no_net_and_no_peer(tmp_path):
+    """One that failed on some net is named there, a net without peers has its row; the README takes all nets."""
+    timed = [race.Entry(name, version=name, times=[[1.0, 2.0]]) for name in (OURS, "jax")]
+    results = [
+        (NETS["digits_mlp"], [*timed, race.Entry("torch", note="failed: it ended")]),
+        (NETS["lenet"], [*timed, race.Entry("torch", times=[[1.0]])]),
+        (NETS["vae"], timed[:1]),
+    ]
+    table = report.markdown(results, race.Settings(1, 1, True))
+    assert "Not timed on digits_mlp: torch, failed: it ended." in table
+    assert f"| {NETS['vae'].title} | nobody to compare with |" in table
+    readme = tmp_path / "README.md"
+    readme.write_text(f"a\n{report.START}{report.END}\nb\n")
+    with pytest.raises(ValueError, match="expected a race of all nets, got one without mnist_logistic"):
+        report.insert(table, readme)
+    report.insert("".join(f"| {net.title} |\n" for net in NETS.values()), readme)
+    assert readme.read_text().count(NETS["vae"].title) == 1
+
+
+@pytest.mark.jit_only
+def test_images_of_one_channel_come_to_pytorch_in_the_layout_it_is_raced_in(tmp_path):
+    pytest.importorskip("torch")
+    torch_peer = pytest.importorskip("versus.torch_peer")
+    write_material(NETS["lenet"], tmp_path / "material.npz", smoke=True)
+    with np.load(tmp_path / "material.npz") as file:
+        material = dict(file)
+    strides = {"torch": (784, 784, 28, 1), "torch-channels-last": (784, 1, 28, 1)}
+    for name, expected in strides.items():
+        chain = torch_peer.Chain(name, NETS["lenet"])
+        chain.load(material)
+        assert chain.batches[0][0].stride() == expected
 
 
 # --- scaling -------------------------------------------------------------------------------------------------------
