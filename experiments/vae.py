@@ -26,7 +26,8 @@ class VAE:
         mean, log_variance = encoder(x)        s = exp(log_variance / 2)        z = mean + s eps,   eps ~ N(0, 1)
         loss = 1/N sum_n [ binary cross-entropy(decoder(z), x) + KL(N(mean, s^2) || N(0, 1)) ]
 
-    z is a function of mean and s once eps is drawn (the reparameterisation), so with dz = dloss/dz from the decoder
+    z is a function of mean and s once eps is drawn (the reparameterisation): dz/dmean = 1, dz/ds = eps, and
+    ds/dlog_variance = s / 2. So with dz = dloss/dz from the decoder
 
         dmean         = dz               + dKL/dmean
         dlog_variance = dz eps s / 2     + dKL/dlog_variance

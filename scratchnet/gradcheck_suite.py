@@ -35,7 +35,7 @@ IMAGE, ROW = (7, 6, 2), (6,)
 
 
 def layer_nets() -> Iterator[tuple[str, list[Layer], tuple[int, ...]]]:
-    """(name, layers, input shape): each layer with another after it, so that its input gradient counts too."""
+    """(name, layers, input shape): each layer with another after it, so that its dy is not the loss's own."""
     yield "Dense", [Dense(5), Tanh(), Dense(3)], ROW
     yield "Dense without bias", [Dense(5, bias=False), Tanh(), Dense(3)], ROW
     for padding in ("valid", "same", 1):

@@ -33,7 +33,7 @@ def nesterov(x, gradient, steps, lr, mu):
 
 
 def adagrad(x, gradient, steps, lr):
-    """Duchi, Hazan & Singer 2011, diagonal. No eps; PyTorch adds one to the root."""
+    """Duchi, Hazan & Singer 2011, figure 1, diagonal, with delta = 0; PyTorch calls it eps."""
     path, total = [], 0.0
     for t in range(1, steps + 1):
         g = gradient(x, t)
@@ -126,7 +126,8 @@ def nadam(x, gradient, steps, alpha, b1, b2, eps, psi, constant_mean=True):
     """Dozat 2016, with the schedule mu_t = b1 (1 - 0.96^(t psi) / 2).
 
     The paper's m decays by mu_t (constant_mean=False), PyTorch's by b1; where the schedule has ended, mu_t = b1 and
-    they agree.
+    they agree. The paper of 2016 has v_hat = b2 v / (1 - b2^t); its report of 2015 and PyTorch have no b2 there, nor
+    has this.
     """
     path, m, v, product = [], 0.0, 0.0, 1.0
     for t in range(1, steps + 1):

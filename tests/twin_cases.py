@@ -4,8 +4,8 @@ A case is `operation name -> function(rng, size, dtype, integers) -> (written, r
     written: list of arrays the operation writes. What it only writes holds junk; what it also reads (an optimizer's
         params and state) holds meaningful values. The test copies them for each floor;
     read: list of arrays it only reads;  scalars: list.
-The call is operation(*written, *read, *scalars). `size` is one of SMALL, ODD, LARGE below or 0 and 1, and scales the
-number of rows; with `integers` the float arrays must hold small integers, so that float32 sums are exact in any order.
+The call is operation(*written, *read, *scalars). `size` is one of SIZES below, and scales the number of rows; with
+`integers` the float arrays must hold small integers, so that float32 sums are exact in any order.
 """
 
 from __future__ import annotations
@@ -217,11 +217,11 @@ def update(*scalars, states, empty=()):
 
 CASES["sgd_update"] = update(0.15625, 0.875, 0.25, 0.0625, True, states=["momentum_buffer"])
 CASES["adagrad_update"] = update(0.15625, 1e-8, 0.0625, states=["square_sum"])
-CASES["adadelta_update"] = update(0.5, 0.875, 1e-6, 0.0625, states=["v", "v_delta"])
+CASES["adadelta_update"] = update(0.15625, 0.875, 1e-6, 0.0625, states=["v", "v_delta"])
 CASES["rmsprop_update"] = update(0.15625, 0.875, 1e-8, 0.75, 0.0625, states=["v", "m", "momentum_buffer"])
 CASES["adam_update"] = update(0.15625, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v", "v_max"])
 CASES["adamax_update"] = update(0.15625, 0.875, 0.9375, 1e-8, 0.0625, states=["m", "u"])
-CASES["nadam_update"] = update(0.15625, 0.25, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v"])
+CASES["nadam_update"] = update(0.15625, 0.28125, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v"])
 CASES["radam_update"] = update(0.15625, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, True, states=["m", "v"])
 CASES["lion_update"] = update(0.15625, 0.875, 0.9375, 0.03125, states=["m"])
 
@@ -238,7 +238,7 @@ MODES = {
         0.15625, 0.875, 1e-8, 0.0, 0.0625, states=["v", "m", "momentum_buffer"], empty=["momentum_buffer"]
     ),
     "rmsprop_update: momentum": update(
-        0.125, 0.875, 1e-8, 0.75, 0.0625, states=["v", "m", "momentum_buffer"], empty=["m"]
+        0.15625, 0.875, 1e-8, 0.75, 0.0625, states=["v", "m", "momentum_buffer"], empty=["m"]
     ),
     "adam_update: plain": update(
         0.15625, 1.5, 0.875, 0.9375, 1e-8, 0.0625, 0.03125, states=["m", "v", "v_max"], empty=["v_max"]

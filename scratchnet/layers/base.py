@@ -122,7 +122,8 @@ class Layer:
             input_gradient: False skips dx, which the first layer of a net has no use for.
 
         Returns:
-            dx, (N, *input_shape), a buffer of the layer; None without `input_gradient`.
+            dx, (N, *input_shape), a buffer of the layer, or a view of dy: do not write to it. None without
+            `input_gradient`.
 
         Raises:
             RuntimeError: no forward(x, train=True) came before, or it was used up by an earlier backward.

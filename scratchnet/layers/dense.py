@@ -14,7 +14,8 @@ from scratchnet.layers.base import Layer
 class Dense(Layer):
     """Compute y = x W + b: (N, D) -> (N, U).
 
-    A SciPy CSR batch is accepted where this is the net's first layer; it is never made dense.
+    A SciPy CSR batch is accepted where this is the net's first layer, or follows a Dropout that is; it is never made
+    dense.
 
     Args:
         units: U, the number of outputs.

@@ -1,6 +1,7 @@
 """Gradient clipping, between `net.backward` and `optimizer.step`: by the global norm, or by value.
 
-Both write `grads` in place and hide no failure: what is NaN before is NaN afterwards.
+Both write `grads` in place, and what is NaN before is NaN afterwards. An infinity stays one under the norm; by value it
+becomes the limit.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ def conv2d_relu_max_pool2d_backward(
         x: (N, H, W, C), weight: (KH, KW, C, U). Read.
         size and the rest: as in conv2d_relu_max_pool2d_forward.
     """
-    image = np.empty((dy.shape[0], *size, dy.shape[3]), dy.dtype)
-    relu_max_pool2d_backward(image, dy, y, index, pool_size, pool_stride, pool_padding)
-    conv2d_backward_weight(dweight, dbias, x, image, stride, padding)
+    dimage = np.empty((dy.shape[0], *size, dy.shape[3]), dy.dtype)  # (N, OH, OW, U)
+    relu_max_pool2d_backward(dimage, dy, y, index, pool_size, pool_stride, pool_padding)
+    conv2d_backward_weight(dweight, dbias, x, dimage, stride, padding)
     if dx.size:
-        conv2d_backward_input(dx, image, weight, stride, padding)
+        conv2d_backward_input(dx, dimage, weight, stride, padding)

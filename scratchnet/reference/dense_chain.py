@@ -80,6 +80,7 @@ def dense_chain_backward(
     else:
         gradients[-1][...] = dy
     weights = [weight for weight, _ in _parameters(params, widths)]
+    # inputs[i] is y_i, but gradients[i] is dz_{i+1} and weights[i] is W_{i+1}
     for i, (dweight, dbias) in reversed(list(enumerate(_parameters(dparams, widths)))):
         dense_backward_weight(dweight, dbias, inputs[i], gradients[i])
         if i > 0:

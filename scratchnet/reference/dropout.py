@@ -54,5 +54,6 @@ def _factors(x: np.ndarray, key: np.uint64, p: float) -> np.ndarray:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
+    # u = n / 2^24 for an integer n, so that u >= p is n >= ceil(p 2^24)
     kept = (z >> np.uint64(40)) >= np.uint64(math.ceil(p * 2**24))
     return np.where(kept, x.dtype.type(1 / (1 - p)), x.dtype.type(0)).reshape(x.shape)

@@ -26,7 +26,8 @@ def batch_norm_forward(
     Args:
         y: (M, C) float. Written.
         mean, variance: (C,). Written. One row has variance 0, so y = bias; no rows have mean and variance 0.
-        x: (M, C), weight, bias: (C,), the same dtype. Read. A NaN or infinity makes NaN of its whole channel.
+        x: (M, C), weight, bias: (C,), the same dtype. Read. A NaN or infinity in x makes NaN of its whole
+            channel.
         eps: > 0.
     """
     rows = max(len(x), 1)
@@ -80,8 +81,9 @@ def batch_norm_backward(
         through variance     dvariance (2/M) (x[m] - mean) = -(r/M) z[m] sum_k g[k] z[k]
         through mean         dmean (1/M) = -(r/M) sum_k g[k]
 
-    where dvariance = -(r^2/2) sum_k g[k] z[k] and dmean = -r sum_k g[k] (variance does not move with mean, for
-    sum_m (x[m] - mean) = 0).
+    where dvariance = -(r^2/2) sum_k g[k] z[k], because dr/dvariance = -r^3/2 and x - mean = z / r, and dmean =
+    -r sum_k g[k] (variance does not move with mean, for sum_m (x[m] - mean) = 0). Then sum_k g = weight dbias and
+    sum_k g z = weight dweight give the line above.
 
     Args:
         dx: (M, C), dweight, dbias: (C,). Overwritten.

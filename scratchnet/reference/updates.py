@@ -12,11 +12,13 @@ trajectories are ours.
 
 A running mean that is fed zeros (a dead unit, a pixel that is always black) sinks into the subnormal numbers, where an
 operation takes 30 times longer, for good. So it is set to 0 below 2^27 times the smallest normal number: below 2^-99,
-about 1.6e-30, in float32; below 2^-995 in float64. Against the usual eps this changes no step. With eps = 0 a second
-moment of 0 divides by 0, and the infinity shows; a gradient that was 0 from the start gives NaN.
+about 1.6e-30, in float32; below 2^-995 in float64. Against the usual eps this changes no step. (Lion has no eps, and
+would step by lr for as long as m is not 0; here it stops.) With eps = 0 a second moment of 0 divides by 0, and the
+infinity shows; a gradient that was 0 from the start gives NaN.
 
-NaN in a gradient reaches its parameter and its state. A gradient whose square overflows makes v infinite, and that
-parameter stands still from then on, as in PyTorch; with centred RMSprop it becomes NaN where m^2 overflows too.
+NaN in a gradient reaches its parameter and its state. A gradient whose square overflows makes v infinite, and what is
+divided by its root is 0 from then on, as in PyTorch: that parameter stands still, but for RMSprop's momentum, which
+runs out, and RAdam's first steps, which do not divide. With centred RMSprop it becomes NaN where m^2 overflows too.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ def sgd_update(
         params <- params - lr b                         without a buffer: params - lr g
         params <- params - lr (g + momentum b)          nesterov, in PyTorch's form of Sutskever et al. 2013
 
+    In Nesterov's form params is the point looked ahead at, x + momentum v with v = -lr b: the paper's gradient is that.
+
     lr stands outside b: under a schedule this is not the papers' b <- momentum b - lr g.
 
     Args:
@@ -69,7 +73,7 @@ def adagrad_update(
     """Move `params` one Adagrad step, in place.
 
         G      <- G + g^2                               Duchi, Hazan & Singer 2011
-        params <- params - lr g / (sqrt(G) + eps)       eps outside the root, as PyTorch
+        params <- params - lr g / (sqrt(G) + eps)       eps is the paper's delta, outside the root
 
     Args:
         params: (P,) float. Written.
@@ -253,12 +257,17 @@ def nadam_update(
 ) -> None:
     """Move `params` one NAdam step, in place.
 
-        m      <- beta1 m + (1 - beta1) g                Dozat 2016, algorithm 2, with PyTorch's beta1 in m
-        v      <- beta2 v + (1 - beta2) g^2
+        m      <- beta1 m + (1 - beta1) g                Dozat 2016, algorithm 2, with PyTorch's beta1 in m,
+        v      <- beta2 v + (1 - beta2) g^2              and without the paper's factor beta2 before v below
         params <- params - shrink params - (step_m m + step_g g) / (root_scale sqrt(v) + eps)
 
-    with mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2), step_m = lr mu_(t+1) / (1 - mu_1 ... mu_(t+1)),
-    step_g = lr (1 - mu_t) / (1 - mu_1 ... mu_t) and root_scale = 1 / sqrt(1 - beta2^t).
+    The momentum part is already that of step t + 1, mu_(t+1) m: Nesterov's look-ahead. Each part is divided by its own
+    bias correction:
+
+        mu_t       = beta1 (1 - 0.96^(t momentum_decay) / 2)
+        step_m     = lr mu_(t+1) / (1 - mu_1 ... mu_(t+1))
+        step_g     = lr (1 - mu_t) / (1 - mu_1 ... mu_t)
+        root_scale = 1 / sqrt(1 - beta2^t)
 
     Args:
         params: (P,) float. Written.
