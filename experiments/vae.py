@@ -80,7 +80,8 @@ class VAE:
 
     def differentiate(self, x: np.ndarray, eps: np.ndarray) -> float:
         """Compute the loss of a batch and write the gradients of both nets."""
-        mean, log_variance = self._split(self.encoder.forward(x, train=True))  # (N, latent) each
+        code = self.encoder.forward(x, train=True)  # (N, 2 latent)
+        mean, log_variance = self._split(code)  # (N, latent) each
         s = self._room("s", mean)
         np.exp(np.divide(log_variance, 2, out=s), out=s)
         z = np.multiply(s, eps, out=self._room("z", mean))
@@ -97,8 +98,7 @@ class VAE:
         z *= s
         z /= 2
         dlog_variance += z
-        dcode = self._room("dcode", mean, columns=2 * self.latent)
-        np.concatenate([dmean, dlog_variance], axis=1, out=dcode)
+        dcode = np.concatenate([dmean, dlog_variance], axis=1, out=self._room("dcode", code))
         self.encoder.backward(dcode)
         return likelihood + divergence
 
@@ -107,22 +107,22 @@ class VAE:
         for net, optimizer in zip((self.encoder, self.decoder), self.optimizers):
             optimizer.step(net.grads)
 
-    def _room(self, name: str, like: np.ndarray, columns: int = 0) -> np.ndarray:
-        """Memory of the dtype and shape of `like`, or of so many columns: the same at every step."""
-        shape, held = (len(like), columns or like.shape[1]), self._held.get(name)
-        if held is None or held.shape != shape:
-            held = self._held[name] = np.empty(shape, like.dtype)
+    def _room(self, name: str, like: np.ndarray) -> np.ndarray:
+        """Memory of the shape of `like`, the same at every step."""
+        held = self._held.get(name)
+        if held is None or held.shape != like.shape:
+            held = self._held[name] = np.empty_like(like)
         return held
+
+    def _copy(self, name: str, source: np.ndarray) -> np.ndarray:
+        """A copy in such memory."""
+        kept = self._room(name, source)
+        kept[...] = source
+        return kept
 
     def _split(self, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copy the two halves of what the encoder returns."""
-        mean, log_variance = code[:, : self.latent], code[:, self.latent :]
-        return _copied(mean, self._room("mean", mean)), _copied(log_variance, self._room("log_variance", mean))
-
-
-def _copied(source: np.ndarray, to: np.ndarray) -> np.ndarray:
-    to[...] = source
-    return to
+        return self._copy("mean", code[:, : self.latent]), self._copy("log_variance", code[:, self.latent :])
 
 
 def main() -> None:

@@ -21,8 +21,9 @@ from versus.nets import MODULES, NETS, OURS, Net
 from versus.race import Entry, Settings, run_race
 from versus.report import STATEMENT, insert, show, write
 
+from scratchnet import threads
+
 UNFINISHED = "unfinished"  # the folder, inside --out, of what there is before all nets have been raced
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -31,7 +32,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", default=",".join(NETS), help="comma-separated, of: %(default)s")
     parser.add_argument("--peers", help="comma-separated; all unless given")
-    parser.add_argument("--threads", type=int, default=min(2, CORES))
+    parser.add_argument("--threads", type=int, default=min(2, threads.available_threads()))
     parser.add_argument("--seconds", type=float, default=20, help="of racing, for each net (default: %(default)s)")
     parser.add_argument("--smoke", action="store_true", help="drawn data, a few steps: does everything run?")
     parser.add_argument("--out", type=Path, help="folder for versus.csv, versus.json and versus.md")
@@ -46,8 +47,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             parser.error(f"expected some of {', '.join(known)}; got {', '.join(sorted(unknown))}")
     if not 0 < args.seconds < math.inf:
         parser.error(f"--seconds: expected a number > 0, got {args.seconds}")
-    if not 1 <= args.threads <= CORES:
-        parser.error(f"--threads: expected 1 to {CORES}, got {args.threads}")
+    if not 1 <= args.threads <= threads.available_threads():
+        parser.error(f"--threads: expected 1 to {threads.available_threads()}, got {args.threads}")
     if args.out and not args.readme:
         try:
             args.out.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scratchnet.bench.timing import SETTLE
 from versus.nets import MODULES, OURS, Net
 
 HERE = Path(__file__).resolve().parent.parent
@@ -25,7 +26,6 @@ TOLERANCE = 1e-3  # of the losses over these steps, relative
 BLOCK_STEPS = 300  # a block starts again from the first weights: no framework trains into another range of numbers
 ROUNDS = 5  # at least, however long a step takes
 PAUSE = 0.003  # s between blocks: a pool that spins before it sleeps must be asleep
-SETTLE = 0.15  # s of steps before a block: woken, the threads of a pool may share a core for up to 0.1 s
 POLICIES = {
     "default": {},
     "passive, spin 10000": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"},

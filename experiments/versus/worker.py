@@ -57,7 +57,6 @@ def losses(runner, batches: int, count: int) -> list[float] | None:
 
 def time_block(runner, batches: int, seconds: float, count: int, settle: float = 0.0) -> list[float]:
     """Milliseconds of each step of a block that begins at the first weights, once the threads have settled."""
-    runner.reset()
     end, i = time.perf_counter() + settle, 0
     while time.perf_counter() < end:
         runner.step(i % batches)
